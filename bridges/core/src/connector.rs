@@ -1,0 +1,91 @@
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use crate::{BoxFuture, Fault, Sink, Source, SourceControl};
+
+/// One cluster of one protocol. Cheap to make: connections are opened by what it makes.
+pub trait Connector: Send + Sync {
+    /// Joins the group and reads the topic.
+    fn source(&self, spec: SourceSpec) -> BoxFuture<'_, Result<(Box<dyn Source>, Arc<dyn SourceControl>), Fault>>;
+
+    fn sink(&self, spec: SinkSpec) -> BoxFuture<'_, Result<Arc<dyn Sink>, Fault>>;
+
+    /// What the cluster says of a topic; [`Why::UnknownTopic`](crate::Why) when there is none.
+    fn describe<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<TopicInfo, Fault>>;
+
+    /// Creates what is missing (namespace, topic, partitions, subscription) and checks what is there; never takes away.
+    fn ensure<'a>(&'a self, topic: &'a str, ensure: Ensure) -> BoxFuture<'a, Result<TopicInfo, Fault>>;
+}
+
+#[derive(Clone, Debug)]
+pub struct SourceSpec {
+    pub topic: String,
+    /// The consumer group, or the subscription's name.
+    pub group: String,
+    /// Where to begin when the group has no position.
+    pub start: Start,
+    pub route: String,
+    /// Bytes that the client may buffer on its own.
+    pub buffer_bytes: usize,
+    /// Bytes of a message at most; a larger one is handed out as a defect.
+    pub largest_message: usize,
+    /// How often settled positions are committed.
+    pub commit_interval: Duration,
+    /// The protocol's own settings, by the client's own names.
+    pub options: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Start {
+    #[default]
+    Earliest,
+    Latest,
+}
+
+#[derive(Clone, Debug)]
+pub struct SinkSpec {
+    pub topic: String,
+    pub route: String,
+    /// `stage`, `deliver` or `dead-letter`.
+    pub hop: &'static str,
+    /// One instance alone may write through each lane; a newer one takes it over. Where the protocol has no fence: ignored.
+    pub fenced: bool,
+    /// A message over the broker's limit is split the protocol's own way instead of refused.
+    pub split_large: bool,
+    /// A send not confirmed in this time is a `Timeout`.
+    pub send_timeout: Duration,
+    pub guarantee: Guarantee,
+    pub options: BTreeMap<String, String>,
+}
+
+/// When a message counts as stored although the broker did not store it as safely as configured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Guarantee {
+    /// Only when it is stored as the cluster's configuration promises.
+    #[default]
+    Replicated,
+    /// As soon as the broker accepted it.
+    Accepted,
+}
+
+#[derive(Clone, Debug)]
+pub struct TopicInfo {
+    pub partitions: u32,
+    /// Bytes of a message at most, where the cluster says it.
+    pub max_message: Option<usize>,
+    /// What could make messages vanish or be refused here, in sentences for people.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Ensure {
+    /// The topic has at least this many partitions afterwards.
+    pub partitions: u32,
+    /// Present when messages must stay until this subscription acknowledges them. It is created at the beginning of the
+    /// topic, and the call fails where the cluster's settings could drop messages before.
+    pub durable: Option<Durable>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Durable {
+    pub subscription: String,
+}

@@ -1,0 +1,27 @@
+//! The words every connector and the pipeline share: messages, positions, batches, outcomes, faults, and the
+//! traits that a connector implements.
+//!
+//! This crate does no I/O and knows no protocol. What one protocol needs and the others do not stays in its connector.
+
+mod batch;
+mod connector;
+mod fault;
+mod message;
+mod position;
+mod sink;
+mod slice;
+mod source;
+mod tracker;
+
+pub use batch::{Ack, Batch};
+pub use connector::{Connector, Durable, Ensure, Guarantee, SinkSpec, SourceSpec, Start, TopicInfo};
+pub use fault::{Cause, Fault, FaultKind, Outcome, Scope, Sent, Why};
+pub use message::{Defect, Header, Headers, Message};
+pub use position::{Epoch, PartitionId, Position};
+pub use sink::{Lane, LaneKey, Limits, Sink};
+pub use slice::Slice;
+pub use source::{Done, Event, Source, SourceControl};
+pub use tracker::{Restart, Tracker};
+
+/// A boxed future that owns or borrows for `'a`; affordable once a batch, not once a message.
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;

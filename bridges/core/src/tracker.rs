@@ -1,0 +1,434 @@
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::Notify;
+
+use crate::{Ack, Batch, Epoch, Message, PartitionId, Position, batch::Sequences};
+
+/// What one assignment of one source partition has handed out and what of it is settled.
+///
+/// It remembers every position between the settled prefix and the newest one handed out, across epochs, so that a rewind
+/// skips what settled above the prefix. Sources read, `admit`, restart where [`Tracker::restart`] says, and commit
+/// [`Tracker::commit_point`]; the pipeline settles through [`Ack`].
+pub struct Tracker {
+    partition: PartitionId,
+    /// The current epoch, or [`NO_EPOCH`] between epochs and after the end; read without the lock.
+    current: AtomicU64,
+    state: Mutex<State>,
+    /// Called when a rewind has become possible. Must not block.
+    wake: Box<dyn Fn() + Send + Sync>,
+    /// Notified when the last live batch is gone.
+    idle: Notify,
+}
+
+const NO_EPOCH: u64 = u64::MAX;
+
+struct State {
+    epoch: u64,
+    /// Ascending: all that was handed out and is not part of the settled prefix.
+    entries: VecDeque<Entry>,
+    /// Sequence number of `entries[0]`.
+    base: u64,
+    /// Sequence number of the entry that reading has reached in this epoch.
+    cursor: u64,
+    /// The newest position read in this epoch.
+    read: Option<Position>,
+    /// The last position of the settled prefix.
+    prefix: Option<Position>,
+    committed: Option<Position>,
+    live_batches: usize,
+    end: Option<End>,
+    bytes: usize,
+}
+
+struct Entry {
+    position: Position,
+    bytes: u32,
+    settled: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Revoked,
+    Lost,
+}
+
+/// Where a new epoch begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Restart {
+    /// At this message.
+    At(Position),
+    /// Behind this message.
+    After(Position),
+    /// Where the assignment was started: nothing was handed out yet.
+    AtStart,
+}
+
+impl Tracker {
+    /// `wake` is called, from any thread, whenever [`Tracker::restart`] would answer.
+    pub fn new(partition: PartitionId, wake: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        let state = State {
+            epoch: 0,
+            entries: VecDeque::new(),
+            base: 0,
+            cursor: 0,
+            read: None,
+            prefix: None,
+            committed: None,
+            live_batches: 0,
+            end: None,
+            bytes: 0,
+        };
+        Arc::new(Tracker {
+            partition,
+            current: AtomicU64::new(0),
+            state: Mutex::new(state),
+            wake: Box::new(wake),
+            idle: Notify::new(),
+        })
+    }
+
+    pub fn partition(&self) -> PartitionId {
+        self.partition
+    }
+
+    /// Makes a batch of messages that were read in ascending order, leaving out what is settled already and what this
+    /// epoch handed out before. `None` when nothing is left, or when the epoch is over: then they are read again later.
+    pub fn admit(self: &Arc<Self>, messages: Vec<Message>) -> Option<Batch> {
+        let mut state = self.lock();
+        if self.current.load(Ordering::Acquire) == NO_EPOCH {
+            return None;
+        }
+        let epoch = Epoch(state.epoch);
+        let (mut kept, mut sequences, mut bytes) = (Vec::with_capacity(messages.len()), Vec::new(), 0);
+        let mut contiguous = true;
+        for message in messages {
+            let size = message.size();
+            let Some(sequence) = state.admit(message.position, size) else { continue };
+            contiguous &= sequences.last().is_none_or(|last| last + 1 == sequence);
+            sequences.push(sequence);
+            bytes += size;
+            kept.push(message);
+        }
+        let first = *sequences.first()?;
+        state.live_batches += 1;
+        let sequences = if contiguous { Sequences::From(first) } else { Sequences::List(sequences) };
+        let ack = Ack::new(self.clone(), epoch, sequences, kept.len());
+        Some(Batch { partition: self.partition, epoch, messages: kept, ack, bytes, guard: None })
+    }
+
+    /// Whether `epoch` still runs. Cheap: asked for every slice.
+    pub fn is_current(&self, epoch: Epoch) -> bool {
+        self.current.load(Ordering::Acquire) == epoch.0
+    }
+
+    /// Ends the current epoch: what is not sent drops, and once nothing of it lives the source reads again from the lowest
+    /// unsettled position.
+    pub fn end_epoch(&self) {
+        let state = self.lock();
+        self.current.store(NO_EPOCH, Ordering::Release);
+        let ready = state.restart_ready();
+        drop(state);
+        if ready {
+            (self.wake)();
+        }
+    }
+
+    /// Begins the next epoch if the last one ended and none of its batches lives, and says where to read.
+    pub fn restart(&self) -> Option<Restart> {
+        let mut state = self.lock();
+        if self.current.load(Ordering::Acquire) != NO_EPOCH || !state.restart_ready() {
+            return None;
+        }
+        state.epoch += 1;
+        state.cursor = state.base;
+        state.read = state.prefix;
+        self.current.store(state.epoch, Ordering::Release);
+        Some(match (state.entries.iter().find(|e| !e.settled), state.prefix) {
+            (Some(entry), _) => Restart::At(entry.position),
+            (None, Some(prefix)) => Restart::After(prefix),
+            (None, None) => Restart::AtStart,
+        })
+    }
+
+    /// Forgets what was handed out below `position` because the broker no longer has it. Call before reading on.
+    pub fn skip_to(&self, position: Position) {
+        self.lock().vanish_below(position);
+    }
+
+    /// The position that may be committed as read, if it is newer than the last one reported by [`Tracker::committed`].
+    /// Nothing for a lost assignment.
+    pub fn commit_point(&self) -> Option<Position> {
+        let state = self.lock();
+        let prefix = state.prefix.filter(|_| state.end != Some(End::Lost))?;
+        (state.committed != Some(prefix)).then_some(prefix)
+    }
+
+    /// The broker confirmed this commit.
+    pub fn committed(&self, position: Position) {
+        let mut state = self.lock();
+        state.committed = state.committed.max(Some(position));
+    }
+
+    /// Ends the assignment: nothing more is handed out. What is in flight may still settle and be committed, unless the
+    /// assignment is `lost`.
+    pub fn end(&self, lost: bool) {
+        let mut state = self.lock();
+        state.end = Some(if lost { End::Lost } else { state.end.unwrap_or(End::Revoked) });
+        self.current.store(NO_EPOCH, Ordering::Release);
+    }
+
+    pub fn ended(&self) -> bool {
+        self.lock().end.is_some()
+    }
+
+    /// Resolves when no batch of this assignment lives.
+    pub async fn idle(&self) {
+        loop {
+            let notified = self.idle.notified();
+            if self.live_batches() == 0 {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    pub fn live_batches(&self) -> usize {
+        self.lock().live_batches
+    }
+
+    /// Messages and bytes between the settled prefix and the newest message handed out.
+    pub fn ahead(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.entries.len(), state.bytes)
+    }
+
+    pub(crate) fn settle(&self, sequences: impl Iterator<Item = u64>) {
+        let mut state = self.lock();
+        for sequence in sequences {
+            // Below `base`: it vanished from the broker while it was in flight, and was counted as settled then.
+            let Some(at) = sequence.checked_sub(state.base) else { continue };
+            if let Some(entry) = state.entries.get_mut(at as usize) {
+                entry.settled = true;
+            }
+        }
+        state.advance();
+    }
+
+    pub(crate) fn batch_gone(&self, epoch: Epoch, all_settled: bool) {
+        let mut state = self.lock();
+        state.live_batches -= 1;
+        if !all_settled && state.epoch == epoch.0 {
+            self.current.store(NO_EPOCH, Ordering::Release);
+        }
+        let idle = state.live_batches == 0;
+        let ready = state.restart_ready() && self.current.load(Ordering::Acquire) == NO_EPOCH;
+        drop(state);
+        if idle {
+            self.idle.notify_waiters();
+        }
+        if ready {
+            (self.wake)();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change below completes before it can panic, so the state of a poisoned lock is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn restart_ready(&self) -> bool {
+        self.live_batches == 0 && self.end.is_none()
+    }
+
+    /// The sequence number under which this position is handed out now, or `None` to leave it out.
+    fn admit(&mut self, position: Position, bytes: usize) -> Option<u64> {
+        if self.read.is_some_and(|read| position <= read) {
+            return None;
+        }
+        self.read = Some(position);
+        loop {
+            let at = (self.cursor - self.base) as usize;
+            match self.entries.get_mut(at) {
+                None => {
+                    let entry = self.new_entry(position, bytes);
+                    self.entries.push_back(entry);
+                    self.cursor += 1;
+                    return Some(self.cursor - 1);
+                }
+                Some(entry) if entry.position < position => {
+                    // Handed out before and not read again: the broker no longer has it (compaction, retention).
+                    entry.settled = true;
+                    self.cursor += 1;
+                    self.advance();
+                }
+                Some(entry) if entry.position == position => {
+                    self.cursor += 1;
+                    return (!entry.settled).then_some(self.cursor - 1);
+                }
+                Some(_) => {
+                    // Not handed out before, although newer ones were: it became visible late. Entries from here on were
+                    // handed out in earlier epochs only, of which no batch lives, so their numbers may move.
+                    let entry = self.new_entry(position, bytes);
+                    self.entries.insert(at, entry);
+                    self.cursor += 1;
+                    return Some(self.cursor - 1);
+                }
+            }
+        }
+    }
+
+    fn new_entry(&mut self, position: Position, bytes: usize) -> Entry {
+        let bytes = bytes.min(u32::MAX as usize) as u32;
+        self.bytes += bytes as usize;
+        Entry { position, bytes, settled: false }
+    }
+
+    fn vanish_below(&mut self, position: Position) {
+        for entry in self.entries.iter_mut().take_while(|e| e.position < position) {
+            entry.settled = true;
+        }
+        self.advance();
+    }
+
+    /// Moves the prefix over all that is settled at the front.
+    fn advance(&mut self) {
+        while let Some(entry) = self.entries.pop_front_if(|e| e.settled) {
+            self.prefix = Some(entry.position);
+            self.bytes -= entry.bytes as usize;
+            self.base += 1;
+        }
+        self.cursor = self.cursor.max(self.base);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(offsets: impl IntoIterator<Item = u64>) -> Vec<Message> {
+        let message = |offset| Message {
+            key: None,
+            value: None,
+            headers: Default::default(),
+            time: None,
+            position: Position::Offset(offset),
+            defect: None,
+        };
+        offsets.into_iter().map(message).collect()
+    }
+
+    fn offsets(batch: &Batch) -> Vec<Position> {
+        batch.messages.iter().map(|m| m.position).collect()
+    }
+
+    fn at(offsets: impl IntoIterator<Item = u64>) -> Vec<Position> {
+        offsets.into_iter().map(Position::Offset).collect()
+    }
+
+    fn tracker() -> Arc<Tracker> {
+        Tracker::new(PartitionId(0), || {})
+    }
+
+    #[test]
+    fn only_the_settled_prefix_may_be_committed() {
+        let tracker = tracker();
+        let batch = tracker.admit(messages(0..10)).unwrap();
+        batch.ack.settle([1, 2].into_iter());
+        assert_eq!(tracker.commit_point(), None);
+        batch.ack.settle([0].into_iter());
+        assert_eq!(tracker.commit_point(), Some(Position::Offset(2)));
+        tracker.committed(Position::Offset(2));
+        assert_eq!(tracker.commit_point(), None);
+    }
+
+    #[test]
+    fn a_dropped_batch_is_read_again_and_what_settled_of_it_is_skipped() {
+        let tracker = tracker();
+        let first = tracker.admit(messages(0..4)).unwrap();
+        let second = tracker.admit(messages(4..8)).unwrap();
+        first.ack.settle([0, 2].into_iter());
+        drop(first);
+        assert!(!second.is_current(), "the epoch is over for every batch of it");
+        assert_eq!(tracker.restart(), None, "a batch of the old epoch still lives");
+        assert!(tracker.admit(messages(8..9)).is_none(), "nothing is handed out between epochs");
+        second.ack.settle([3].into_iter());
+        drop(second);
+        assert_eq!(tracker.restart(), Some(Restart::At(Position::Offset(1))));
+        let again = tracker.admit(messages(1..10)).unwrap();
+        assert_eq!(offsets(&again), at([1, 3, 4, 5, 6, 8, 9]));
+        again.ack.settle(0..7);
+        assert_eq!(tracker.commit_point(), Some(Position::Offset(9)));
+    }
+
+    #[test]
+    fn within_an_epoch_no_position_is_handed_out_twice() {
+        let tracker = tracker();
+        let first = tracker.admit(messages(0..4)).unwrap();
+        let second = tracker.admit(messages(2..6)).unwrap();
+        assert_eq!(offsets(&second), at([4, 5]));
+        drop((first, second));
+    }
+
+    #[test]
+    fn what_the_broker_no_longer_has_does_not_hold_the_prefix_back() {
+        let tracker = tracker();
+        drop(tracker.admit(messages(0..4)).unwrap());
+        assert_eq!(tracker.restart(), Some(Restart::At(Position::Offset(0))));
+        let again = tracker.admit(messages([0, 3])).unwrap();
+        again.ack.settle(0..2);
+        assert_eq!(tracker.commit_point(), Some(Position::Offset(3)));
+    }
+
+    #[test]
+    fn what_becomes_visible_late_is_handed_out_in_its_place() {
+        let tracker = tracker();
+        let batch = tracker.admit(messages([0, 2])).unwrap();
+        batch.ack.settle([1].into_iter());
+        drop(batch);
+        tracker.restart().unwrap();
+        let again = tracker.admit(messages(0..4)).unwrap();
+        assert_eq!(offsets(&again), at([0, 1, 3]));
+        again.ack.settle([0].into_iter());
+        assert_eq!(tracker.commit_point(), Some(Position::Offset(0)));
+        again.ack.settle([1].into_iter());
+        assert_eq!(tracker.commit_point(), Some(Position::Offset(2)));
+        drop(again);
+    }
+
+    #[test]
+    fn a_lost_assignment_is_never_committed_and_a_revoked_one_still_is() {
+        for lost in [false, true] {
+            let tracker = tracker();
+            let batch = tracker.admit(messages(0..2)).unwrap();
+            tracker.end(lost);
+            batch.ack.settle(0..2);
+            assert_eq!(tracker.commit_point().is_some(), !lost);
+            drop(batch);
+            assert_eq!(tracker.restart(), None, "an ended assignment is not read on");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_source_is_woken_when_the_last_batch_of_an_ended_epoch_is_gone() {
+        let woken = Arc::new(AtomicU64::new(0));
+        let count = woken.clone();
+        let tracker = Tracker::new(PartitionId(0), move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        let (first, second) = (tracker.admit(messages(0..1)).unwrap(), tracker.admit(messages(1..2)).unwrap());
+        tracker.end_epoch();
+        drop(first);
+        assert_eq!(woken.load(Ordering::Relaxed), 0);
+        drop(second);
+        assert_eq!(woken.load(Ordering::Relaxed), 1);
+        tracker.idle().await;
+    }
+}
