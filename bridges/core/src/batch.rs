@@ -1,6 +1,9 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Instant,
 };
 
 use crate::{Epoch, Message, PartitionId, Tracker};
@@ -13,6 +16,9 @@ pub struct Batch {
     pub ack: Ack,
     /// Bytes charged: the sum of [`Message::size`].
     pub bytes: usize,
+    /// How many of the messages were handed out before, in an earlier epoch.
+    pub repeated: usize,
+    pub received: Instant,
     /// Held as long as the batch lives: the pipeline hangs its share of the memory budget here.
     pub guard: Option<Box<dyn std::any::Any + Send + Sync>>,
 }

@@ -20,7 +20,7 @@ pub use message::{Defect, Header, Headers, Message};
 pub use position::{Epoch, PartitionId, Position};
 pub use sink::{Lane, LaneKey, Limits, Sink};
 pub use slice::Slice;
-pub use source::{Done, Event, Source, SourceControl};
+pub use source::{Done, Event, Lag, Source, SourceControl};
 pub use tracker::{Restart, Tracker};
 
 /// A boxed future that owns or borrows for `'a`; affordable once a batch, not once a message.

@@ -27,8 +27,21 @@ pub trait SourceControl: Send + Sync {
     /// Commits what is settled of these partitions, and answers when the broker confirmed it.
     fn commit(&self, partitions: Vec<PartitionId>) -> BoxFuture<'static, Result<(), Fault>>;
 
+    /// How far the group's position is behind the end of each assigned partition, where the source knows it without asking.
+    fn lag(&self) -> Vec<Lag> {
+        Vec::new()
+    }
+
     /// Commits, leaves the group and frees everything. `next` then stays pending.
     fn close(&self) -> BoxFuture<'static, ()>;
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Lag {
+    pub partition: PartitionId,
+    pub behind: u64,
+    /// What `behind` counts: `messages`, or `entries` where a broker counts batches.
+    pub unit: &'static str,
 }
 
 pub enum Event {

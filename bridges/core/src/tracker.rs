@@ -4,6 +4,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use tokio::sync::Notify;
@@ -44,6 +45,8 @@ struct State {
     live_batches: usize,
     end: Option<End>,
     bytes: usize,
+    /// First sequence number and time of each stretch of messages that arrived together.
+    arrivals: VecDeque<(u64, Instant)>,
 }
 
 struct Entry {
@@ -83,6 +86,7 @@ impl Tracker {
             live_batches: 0,
             end: None,
             bytes: 0,
+            arrivals: VecDeque::new(),
         };
         Arc::new(Tracker {
             partition,
@@ -106,10 +110,12 @@ impl Tracker {
         }
         let epoch = Epoch(state.epoch);
         let (mut kept, mut sequences, mut bytes) = (Vec::with_capacity(messages.len()), Vec::new(), 0);
-        let mut contiguous = true;
+        let (mut contiguous, mut repeated) = (true, 0);
+        let newest = state.newest();
         for message in messages {
             let size = message.size();
             let Some(sequence) = state.admit(message.position, size) else { continue };
+            repeated += usize::from(newest.is_some_and(|newest| message.position <= newest));
             contiguous &= sequences.last().is_none_or(|last| last + 1 == sequence);
             sequences.push(sequence);
             bytes += size;
@@ -119,7 +125,11 @@ impl Tracker {
         state.live_batches += 1;
         let sequences = if contiguous { Sequences::From(first) } else { Sequences::List(sequences) };
         let ack = Ack::new(self.clone(), epoch, sequences, kept.len());
-        Some(Batch { partition: self.partition, epoch, messages: kept, ack, bytes, guard: None })
+        let received = Instant::now();
+        if repeated < kept.len() {
+            state.arrivals.push_back((first + repeated as u64, received));
+        }
+        Some(Batch { partition: self.partition, epoch, messages: kept, ack, bytes, repeated, received, guard: None })
     }
 
     /// Whether `epoch` still runs. Cheap: asked for every slice.
@@ -208,6 +218,12 @@ impl Tracker {
         (state.entries.len(), state.bytes)
     }
 
+    /// When the oldest message that is not settled was first received.
+    pub fn oldest_unsettled(&self) -> Option<Instant> {
+        let state = self.lock();
+        state.arrivals.front().filter(|_| !state.entries.is_empty()).map(|(_, received)| *received)
+    }
+
     pub(crate) fn settle(&self, sequences: impl Iterator<Item = u64>) {
         let mut state = self.lock();
         for sequence in sequences {
@@ -244,6 +260,11 @@ impl Tracker {
 }
 
 impl State {
+    /// The newest position ever handed out.
+    fn newest(&self) -> Option<Position> {
+        self.entries.back().map(|e| e.position).or(self.prefix)
+    }
+
     fn restart_ready(&self) -> bool {
         self.live_batches == 0 && self.end.is_none()
     }
@@ -306,6 +327,10 @@ impl State {
             self.base += 1;
         }
         self.cursor = self.cursor.max(self.base);
+        // An arrival stands for all entries up to the next one's first.
+        while self.arrivals.get(1).is_some_and(|(first, _)| *first <= self.base) {
+            self.arrivals.pop_front();
+        }
     }
 }
 
