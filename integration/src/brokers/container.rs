@@ -1,0 +1,137 @@
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use testcontainers::{
+    ContainerAsync, ContainerRequest, GenericImage, ImageExt,
+    core::{WaitFor, wait::HealthWaitStrategy},
+    runners::AsyncRunner,
+};
+use tokio::time::sleep;
+
+use crate::{
+    docker::{detach, docker, on_runtime},
+    reaper,
+};
+
+/// The slowest broker takes half a minute when all start side by side on two cores.
+const START_LIMIT: Duration = Duration::from_secs(180);
+const POLL: Duration = Duration::from_millis(200);
+
+/// A running container and what can be done to it. Addresses stay the same over `kill`, `stop` and `start`, because every
+/// port has the same fixed number inside and outside. Removed when dropped.
+pub struct Container {
+    inner: Option<ContainerAsync<GenericImage>>,
+    id: String,
+    health_script: String,
+}
+
+/// An image of ours that waits for its own health check: a port opens long before the broker can serve.
+pub(super) fn image(kind: &str) -> GenericImage {
+    let healthy = WaitFor::Healthcheck(HealthWaitStrategy::new().with_poll_interval(POLL));
+    GenericImage::new(format!("trestle/{kind}"), "local".to_owned()).with_wait_for(healthy)
+}
+
+impl Container {
+    /// Starts what `request` describes. It is asked again, and must then choose other ports, when another process was quicker.
+    pub(super) async fn start_new<F, R, T>(kind: &'static str, request: R) -> Result<(Container, T)>
+    where
+        R: Fn() -> F + Send + Sync + 'static,
+        F: Future<Output = Result<(ContainerRequest<GenericImage>, T)>> + Send,
+        T: Send + 'static,
+    {
+        reaper::arm();
+        on_runtime(async move {
+            for _ in 0..5 {
+                let (request, chosen) = request().await?;
+                let request =
+                    request.with_labels([reaper::label(), reaper::run_label()]).with_startup_timeout(START_LIMIT);
+                match request.start().await {
+                    Ok(inner) => {
+                        let id = inner.id().to_owned();
+                        return Ok((
+                            Container { inner: Some(inner), id, health_script: format!("/opt/{kind}/health.sh") },
+                            chosen,
+                        ));
+                    }
+                    Err(error) if port_taken(&format!("{error:?}")) => continue,
+                    Err(error) => {
+                        return Err(error)
+                            .context(format!("{kind} did not start (are the images built? compose/images/build)"));
+                    }
+                }
+            }
+            bail!("{kind}: five times another process took the port")
+        })
+        .await
+    }
+
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Freezes every process in it, as SIGSTOP would: connections stay open and silent.
+    pub async fn pause(&self) -> Result<()> {
+        docker(&["pause", &self.id]).await.map(drop)
+    }
+
+    pub async fn unpause(&self) -> Result<()> {
+        docker(&["unpause", &self.id]).await.map(drop)
+    }
+
+    /// `kill -9`; returns once it is dead. Its data stays for [`start`](Self::start).
+    pub async fn kill(&self) -> Result<()> {
+        docker(&["kill", "-s", "KILL", &self.id]).await?;
+        // `docker kill` only sends the signal; a start right behind it would find the container running and do nothing.
+        docker(&["wait", &self.id]).await.map(drop)
+    }
+
+    /// SIGTERM, and `kill -9` after 20 s. RocketMQ takes 10 s.
+    pub async fn stop(&self) -> Result<()> {
+        docker(&["stop", "-t", "20", &self.id]).await.map(drop)
+    }
+
+    /// Starts it again after `kill` or `stop` and waits until it serves.
+    pub async fn start(&self) -> Result<()> {
+        docker(&["start", &self.id]).await?;
+        self.healthy().await
+    }
+
+    /// Waits until it serves. Asks the health script itself: docker's own verdict right after a start is still the one from
+    /// before the kill.
+    pub async fn healthy(&self) -> Result<()> {
+        let begin = Instant::now();
+        while let Err(error) = self.exec(&[&self.health_script]).await {
+            ensure!(begin.elapsed() < START_LIMIT, "not healthy after {START_LIMIT:?}: {error:#}");
+            let running = docker(&["inspect", "-f", "{{.State.Running}}", &self.id]).await?;
+            ensure!(running == "true", "ended instead of getting healthy; its last words:\n{}", self.logs().await?);
+            sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    /// Runs a command in it and gives what it printed; an error when it fails.
+    pub async fn exec(&self, command: &[&str]) -> Result<String> {
+        docker(&[&["exec", &self.id], command].concat()).await
+    }
+
+    /// Its last 100 lines.
+    pub async fn logs(&self) -> Result<String> {
+        docker(&["logs", "--tail", "100", &self.id]).await
+    }
+}
+
+impl Drop for Container {
+    /// In the background: `drop` cannot wait. What is left when the process ends, the reaper removes.
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner.take() {
+            detach(async move { inner.rm().await.unwrap_or_default() });
+        }
+    }
+}
+
+fn port_taken(error: &str) -> bool {
+    error.contains("already allocated") || error.contains("address already in use")
+}

@@ -1,0 +1,42 @@
+/// How a broker is started, where the default does not do.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    pub(super) conf: Vec<String>,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) proxied: bool,
+    pub(super) name_servers: Option<usize>,
+}
+
+impl Settings {
+    /// One more line of the broker's own configuration (server.properties, standalone.conf, broker.conf); it wins over the
+    /// image's line with the same key.
+    pub fn conf(mut self, line: impl Into<String>) -> Self {
+        self.conf.push(line.into());
+        self
+    }
+
+    /// A variable of the image's start script, like `HEAP`.
+    pub fn env(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.push((key.into(), value.into()));
+        self
+    }
+
+    /// Puts a [`TcpProxy`](crate::TcpProxy) before the broker: the address it hands to clients is then the proxy's.
+    pub fn proxied(mut self) -> Self {
+        self.proxied = true;
+        self
+    }
+
+    /// RocketMQ only: how many name servers the broker registers with, one if not said.
+    pub fn name_servers(mut self, count: usize) -> Self {
+        self.name_servers = Some(count);
+        self
+    }
+
+    /// The variable in which the images take further configuration lines.
+    pub(super) fn all_env(&self) -> Vec<(String, String)> {
+        let mut env = self.env.clone();
+        env.push(("EXTRA_CONF".to_owned(), self.conf.join("\n")));
+        env
+    }
+}

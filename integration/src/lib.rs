@@ -1,0 +1,17 @@
+//! Real brokers for tests: Kafka, Pulsar and RocketMQ in containers, with the faults a bridge has to survive.
+//!
+//! Start with [`Brokers::shared`] where a test only uses brokers, and with [`Kafka::start`], [`Pulsar::start`] or
+//! [`RocketMq::start`] where it breaks one. The images are made by `compose/images/build`.
+
+mod bridge;
+mod brokers;
+mod docker;
+mod http;
+mod ports;
+mod reaper;
+mod tcp_proxy;
+
+pub use bridge::bridge_binary;
+pub use brokers::{Brokers, Container, Kafka, Pulsar, RocketMq, Settings};
+pub use ports::free_port;
+pub use tcp_proxy::{Mode, TcpProxy};
