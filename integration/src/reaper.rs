@@ -20,12 +20,17 @@ pub fn run_label() -> (&'static str, String) {
     ("trestle-run", env::var("TRESTLE_RUN").unwrap_or_default())
 }
 
+/// Tried for half a minute: a container whose removal is under way already, or that is just being made, refuses it.
 const REMOVE: &str = r#"
     read -r _
-    ids=$(docker ps -aq --filter "label=$1")
-    [ -z "$ids" ] || docker rm -f $ids
-    nets=$(docker network ls -q --filter "label=$1")
-    [ -z "$nets" ] || docker network rm $nets"#;
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        ids=$(docker ps -aq --filter "label=$1")
+        nets=$(docker network ls -q --filter "label=$1")
+        [ -n "$ids$nets" ] || exit 0
+        [ -z "$ids" ] || docker rm -f $ids
+        [ -z "$nets" ] || docker network rm $nets
+        sleep 3
+    done"#;
 
 /// Must come before the first container.
 pub fn arm() {

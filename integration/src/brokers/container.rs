@@ -1,12 +1,15 @@
 use std::{
+    collections::VecDeque,
+    fmt,
     future::Future,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use testcontainers::{
     ContainerAsync, ContainerRequest, GenericImage, ImageExt,
-    core::{WaitFor, wait::HealthWaitStrategy},
+    core::{WaitFor, logs::LogFrame, wait::HealthWaitStrategy},
     runners::AsyncRunner,
 };
 use tokio::time::sleep;
@@ -46,8 +49,11 @@ impl Container {
         on_runtime(async move {
             for _ in 0..5 {
                 let (request, chosen) = request().await?;
-                let request =
-                    request.with_labels([reaper::label(), reaper::run_label()]).with_startup_timeout(START_LIMIT);
+                let lines = LastLines::default();
+                let request = request
+                    .with_labels([reaper::label(), reaper::run_label()])
+                    .with_startup_timeout(START_LIMIT)
+                    .with_log_consumer(lines.consumer());
                 match request.start().await {
                     Ok(inner) => {
                         let id = inner.id().to_owned();
@@ -59,7 +65,7 @@ impl Container {
                     Err(error) if port_taken(&format!("{error:?}")) => continue,
                     Err(error) => {
                         return Err(error)
-                            .context(format!("{kind} did not start (are the images built? compose/images/build)"));
+                            .context(format!("{kind} did not start (are the images built? compose/images/build); its last words:\n{lines}"));
                     }
                 }
             }
@@ -129,6 +135,32 @@ impl Drop for Container {
         if let Some(inner) = self.inner.take() {
             detach(async move { inner.rm().await.unwrap_or_default() });
         }
+    }
+}
+
+/// What a container said before it failed to start: testcontainers removes such a one at once, and its log with it.
+#[derive(Clone, Default)]
+struct LastLines(Arc<Mutex<VecDeque<String>>>);
+
+const KEPT_LINES: usize = 50;
+
+impl LastLines {
+    fn consumer(&self) -> impl Fn(&LogFrame) + Send + Sync + 'static {
+        let lines = self.0.clone();
+        move |frame| {
+            let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+            if lines.len() == KEPT_LINES {
+                lines.pop_front();
+            }
+            lines.push_back(String::from_utf8_lossy(frame.bytes()).into_owned());
+        }
+    }
+}
+
+impl fmt::Display for LastLines {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().try_for_each(|line| writeln!(out, "  {}", line.trim_end()))
     }
 }
 

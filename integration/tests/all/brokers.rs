@@ -47,12 +47,22 @@ async fn rocketmq_has_the_queues_it_was_asked_for_and_its_name_server_knows_the_
 }
 
 #[tokio::test]
-async fn kafka_keeps_address_and_data_over_kill_and_start() -> Result<()> {
+async fn kafka_keeps_address_and_data_over_a_kill_and_over_a_stop() -> Result<()> {
     let kafka = Kafka::start().await?;
     produce(&kafka, "survivor", b"still here").await?;
     kafka.broker.kill().await?;
     kafka.broker.start().await?;
+    kafka.broker.stop().await?;
+    kafka.broker.start().await?;
     ensure!(read_first(&kafka, "survivor").await? == b"still here");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_broker_that_cannot_start_says_why() -> Result<()> {
+    let error =
+        Kafka::start_with(Settings::default().conf("log.segment.bytes=no-number")).await.err().context("it started")?;
+    ensure!(format!("{error:#}").contains("log.segment.bytes"), "{error:#}");
     Ok(())
 }
 
@@ -71,7 +81,7 @@ async fn a_proxy_before_kafka_cuts_its_clients_off_and_lets_them_back() -> Resul
 }
 
 #[tokio::test]
-async fn pulsar_serves_after_a_pause_a_kill_and_a_stop() -> Result<()> {
+async fn pulsar_serves_again_after_a_pause_and_after_a_kill() -> Result<()> {
     let pulsar = Pulsar::start_with(Settings::default().conf("allowAutoTopicCreation=false")).await?;
     pulsar.create_topic("public/default/kept", 2).await?;
     pulsar.broker.pause().await?;
@@ -82,8 +92,6 @@ async fn pulsar_serves_after_a_pause_a_kill_and_a_stop() -> Result<()> {
     pulsar.broker.unpause().await?;
     pulsar.broker.healthy().await?;
     pulsar.broker.kill().await?;
-    pulsar.broker.start().await?;
-    pulsar.broker.stop().await?;
     pulsar.broker.start().await?;
     let topics = pulsar.rest("GET", "persistent/public/default/partitioned", "").await?;
     ensure!(topics.contains("persistent://public/default/kept"), "{topics}");
