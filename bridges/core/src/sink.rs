@@ -28,7 +28,7 @@ pub struct Limits {
 }
 
 /// Which lane: the target partition, and the source partition where the lane belongs to one alone (a fenced lane).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LaneKey {
     pub target: PartitionId,
     pub source: Option<PartitionId>,

@@ -128,6 +128,7 @@ impl Tracker {
         let received = Instant::now();
         if repeated < kept.len() {
             state.arrivals.push_back((first + repeated as u64, received));
+            state.trim_arrivals();
         }
         Some(Batch { partition: self.partition, epoch, messages: kept, ack, bytes, repeated, received, guard: None })
     }
@@ -327,6 +328,10 @@ impl State {
             self.base += 1;
         }
         self.cursor = self.cursor.max(self.base);
+        self.trim_arrivals();
+    }
+
+    fn trim_arrivals(&mut self) {
         // An arrival stands for all entries up to the next one's first.
         while self.arrivals.get(1).is_some_and(|(first, _)| *first <= self.base) {
             self.arrivals.pop_front();

@@ -1,0 +1,397 @@
+//! One hop: polls its source always, cuts what arrives into slices for its lanes, and answers assignments and revokes.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures::{StreamExt, stream::FuturesUnordered};
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinSet,
+    time::{Duration, timeout},
+};
+use trestle_core::{
+    Batch, BoxFuture, Done, Event, Fault, LaneKey, PartitionId, Position, Sink, Source, SourceControl, Tracker,
+};
+use trestle_dlq::DeadLetters;
+
+use super::{
+    board::{Board, LaneNote},
+    budget::Budget,
+    inbox::Inbox,
+    lane::{Context, LaneTask},
+    meter::Meter,
+    partitions::{MaxAhead, Partitions},
+    place::{Placement, place},
+    status::Status,
+};
+use crate::policy::retry::Retry;
+
+/// How often gauges that nothing else moves are brought up to date.
+const GAUGES_EVERY: Duration = Duration::from_secs(1);
+
+pub struct HopSpec {
+    pub route: String,
+    pub hop: &'static str,
+    /// Protocol names of both ends.
+    pub origin: &'static str,
+    pub target: &'static str,
+    /// `cluster/topic` of the source.
+    pub source_name: String,
+    pub placement: Placement,
+    /// Lanes belong to one source partition each and are taken over with it.
+    pub fenced: bool,
+    pub retry: Retry,
+    pub send_timeout: Duration,
+    pub revoke_timeout: Duration,
+    /// How long a drain may take.
+    pub grace: Duration,
+    pub max_ahead: MaxAhead,
+    /// Whether reading goes on behind a gap, or stands still until a person decides.
+    pub go_on_after_gap: bool,
+}
+
+pub struct Hop {
+    spec: HopSpec,
+    source: Box<dyn Source>,
+    control: Arc<dyn SourceControl>,
+    budget: Arc<Budget>,
+    context: Arc<Context>,
+    lanes: BTreeMap<LaneKey, LaneHandle>,
+    tasks: JoinSet<()>,
+    partitions: Partitions,
+    /// Revokes that are being answered.
+    revokes: FuturesUnordered<BoxFuture<'static, ()>>,
+    must_grow: bool,
+}
+
+struct LaneHandle {
+    inbox: Arc<Inbox>,
+    /// Resolves when the lane's task has ended.
+    ended: oneshot::Receiver<()>,
+}
+
+/// Why a hop ended in good order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// It was told to, and drained.
+    Drained,
+    /// The source has partitions that the target lacks; it drained, and is to be set up anew.
+    MustGrow,
+}
+
+/// A part of the hop died. Nothing is lost: what was not settled is read again.
+#[derive(Debug, thiserror::Error)]
+#[error("a lane ended unexpectedly: {0}")]
+pub struct HopFailed(String);
+
+impl Hop {
+    #[expect(clippy::too_many_arguments, reason = "each is one collaborator, named in the call")]
+    pub fn new(
+        spec: HopSpec,
+        source: (Box<dyn Source>, Arc<dyn SourceControl>),
+        sink: Arc<dyn Sink>,
+        dead_letters: Arc<DeadLetters>,
+        budget: Arc<Budget>,
+        status: Arc<Status>,
+        #[cfg(test)] sabotage: super::Sabotage,
+    ) -> Self {
+        let context = Context {
+            route: spec.route.clone(),
+            hop: spec.hop,
+            origin: spec.origin,
+            target: spec.target,
+            source: spec.source_name.clone(),
+            sink,
+            dead_letters,
+            retry: spec.retry.clone(),
+            send_timeout: spec.send_timeout,
+            fenced: spec.fenced,
+            meter: Arc::new(Meter::new(&spec.route, spec.hop)),
+            status,
+            board: Arc::new(Board::new()),
+            #[cfg(test)]
+            sabotage,
+        };
+        let partitions = Partitions::new(budget.clone(), spec.max_ahead);
+        let (source, control) = source;
+        Hop {
+            spec,
+            source,
+            control,
+            budget,
+            context: Arc::new(context),
+            lanes: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            partitions,
+            revokes: FuturesUnordered::new(),
+            must_grow: false,
+        }
+    }
+
+    /// Runs until `shutdown` turns true, or until the target has to grow first; then drains.
+    pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<Ended, HopFailed> {
+        let mut freed = self.budget.freed();
+        let mut gauges = tokio::time::interval(GAUGES_EVERY);
+        gauges.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.context.status.started();
+        self.context.meter.route_up.set(1.0);
+        let board = self.context.board.clone();
+        let ended = loop {
+            tokio::select! {
+                biased;
+                _ = shutdown.wait_for(|stop| *stop) => break Ok(Ended::Drained),
+                Some(ended) = self.tasks.join_next() => {
+                    if let Err(error) = ended {
+                        break Err(HopFailed(error.to_string()));
+                    }
+                }
+                () = board.wake.notified() => self.read_board(),
+                Some(()) = self.revokes.next() => {}
+                Ok(()) = freed.changed() => self.partitions.refresh_all(&*self.control),
+                event = self.source.next() => self.on_event(event),
+                _ = gauges.tick() => self.set_gauges(),
+            }
+            if self.must_grow {
+                break Ok(Ended::MustGrow);
+            }
+        };
+        self.context.meter.route_up.set(0.0);
+        match &ended {
+            Ok(_) => self.drain().await,
+            Err(_) => {
+                self.tasks.shutdown().await;
+                self.control.close().await;
+            }
+        }
+        ended
+    }
+
+    fn on_event(&mut self, event: Result<Event, Fault>) {
+        match event {
+            Ok(Event::Batch(batch)) => self.on_batch(batch),
+            Ok(Event::Assigned(trackers)) => self.on_assigned(trackers),
+            Ok(Event::Revoked { partitions, lost, done }) => self.on_revoked(partitions, lost, done),
+            Ok(Event::Gap { partition, from, to }) => self.on_gap(partition, from, to),
+            Err(fault) => {
+                if self.context.status.set("source", fault.to_string()) {
+                    let HopSpec { route, hop, .. } = &self.spec;
+                    tracing::warn!(route, hop, error = %fault, "reading is disturbed");
+                }
+                return;
+            }
+        }
+        if self.context.status.clear("source") {
+            let HopSpec { route, hop, .. } = &self.spec;
+            tracing::info!(route, hop, "reading again");
+        }
+    }
+
+    fn on_assigned(&mut self, trackers: Vec<Arc<Tracker>>) {
+        let (route, hop) = (self.spec.route.clone(), self.spec.hop);
+        let numbers: Vec<u32> = trackers.iter().map(|t| t.partition().0).collect();
+        tracing::info!(route, hop, partitions = ?numbers, "assigned");
+        for tracker in trackers {
+            let partition = tracker.partition();
+            self.partitions.assign(tracker);
+            if self.spec.placement == Placement::Same && partition.0 >= self.context.sink.partitions() {
+                tracing::info!(route, hop, %partition, "the target has no partition of this number yet: growing it first");
+                self.must_grow = true;
+                continue;
+            }
+            if self.spec.fenced {
+                self.lane(LaneKey { target: partition, source: Some(partition) });
+            }
+            self.control.start(partition, None);
+            self.partitions.refresh(partition, &*self.control);
+        }
+    }
+
+    fn on_batch(&mut self, mut batch: Batch) {
+        let (partition, messages, bytes) = (batch.partition, batch.messages.len(), batch.bytes);
+        self.partitions.handed_out(partition, bytes);
+        // Handed out before its revoke and seen after it: whoever has the partition now reads it.
+        let Some(state) = self.partitions.get(partition) else { return };
+        self.context.meter.received(&batch);
+        let (board, meter) = (self.context.board.clone(), self.context.meter.clone());
+        let charge = self.budget.charge(bytes, &state.held, move || {
+            meter.released(messages, bytes);
+            board.released(partition);
+        });
+        batch.guard = Some(Box::new(charge));
+        let abandoned = state.abandoned;
+        for (target, slice) in place(batch, self.spec.placement, &*self.context.sink) {
+            if abandoned {
+                self.context.board.give_back([slice]);
+            } else {
+                let source = self.spec.fenced.then_some(partition);
+                self.lane(LaneKey { target, source }).put(slice);
+            }
+        }
+        self.partitions.refresh(partition, &*self.control);
+    }
+
+    /// The inbox of a lane, which is started when it is not there yet.
+    fn lane(&mut self, key: LaneKey) -> &Inbox {
+        let (tasks, context) = (&mut self.tasks, &self.context);
+        let handle = self.lanes.entry(key).or_insert_with(|| {
+            let (inbox, (end, ended)) = (Arc::new(Inbox::default()), oneshot::channel::<()>());
+            let task = LaneTask::new(key, inbox.clone(), context.clone());
+            tasks.spawn(async move {
+                task.run().await;
+                drop(end);
+            });
+            LaneHandle { inbox, ended }
+        });
+        &handle.inbox
+    }
+
+    fn on_revoked(&mut self, partitions: Vec<PartitionId>, lost: bool, done: Done) {
+        let (route, hop, limit) = (self.spec.route.clone(), self.spec.hop, self.spec.revoke_timeout);
+        let numbers: Vec<u32> = partitions.iter().map(|p| p.0).collect();
+        tracing::info!(route, hop, partitions = ?numbers, lost, "revoked");
+        let (mut trackers, mut lanes) = (Vec::new(), Vec::new());
+        for partition in &partitions {
+            let Some(state) = self.partitions.revoke(*partition) else { continue };
+            trackers.push(state.tracker);
+            if self.spec.fenced {
+                let key = LaneKey { target: *partition, source: Some(*partition) };
+                lanes.extend(self.close_lane(key));
+            }
+        }
+        // The trackers have ended, so what is not sent drops now; what is sent has until the timeout to be settled.
+        self.context.board.sweep();
+        let control = self.control.clone();
+        self.revokes.push(Box::pin(async move {
+            let resolved = async {
+                for tracker in &trackers {
+                    tracker.idle().await;
+                }
+                for lane in lanes {
+                    // Its task may have ended before.
+                    let _ = lane.await;
+                }
+            };
+            if timeout(limit, resolved).await.is_err() {
+                tracing::warn!(route, hop, "sends were still in flight at the end of a revoke: they may come twice");
+            }
+            if !lost && let Err(fault) = timeout(limit, control.commit(partitions)).await.unwrap_or_else(|_| Err(Fault::timeout("no answer"))) {
+                tracing::warn!(route, hop, error = %fault, "the positions of revoked partitions were not committed: some messages will come twice");
+            }
+            drop(done);
+        }));
+    }
+
+    fn close_lane(&mut self, key: LaneKey) -> Option<oneshot::Receiver<()>> {
+        let handle = self.lanes.remove(&key)?;
+        handle.inbox.close();
+        Some(handle.ended)
+    }
+
+    fn on_gap(&mut self, partition: PartitionId, from: Position, to: Position) {
+        let HopSpec { route, hop, go_on_after_gap, .. } = &self.spec;
+        self.context.meter.gap();
+        if *go_on_after_gap {
+            tracing::error!(route, hop, %partition, %from, %to, "messages are gone at the source before they were read: going on behind the gap");
+            if let Some(state) = self.partitions.get(partition) {
+                state.tracker.skip_to(to);
+            }
+            self.control.start(partition, Some(to));
+        } else {
+            tracing::error!(route, hop, %partition, %from, %to, "messages are gone at the source before they were read: the partition stands still (set on_gap to earliest to go on)");
+            if let Some(state) = self.partitions.get_mut(partition) {
+                state.abandoned = true;
+            }
+            let reason = format!("messages {from} to {to} are gone at the source");
+            self.context.status.set(format!("gap in partition {partition}"), reason);
+        }
+        self.partitions.refresh(partition, &*self.control);
+    }
+
+    fn read_board(&mut self) {
+        let notes = self.context.board.take();
+        for note in notes.lanes {
+            match note {
+                LaneNote::Blocks(lane, partition) => {
+                    self.partitions.block(partition, lane);
+                    self.partitions.refresh(partition, &*self.control);
+                }
+                LaneNote::Unblocks(lane) => {
+                    self.partitions.unblock(lane);
+                    self.partitions.refresh_all(&*self.control);
+                }
+                LaneNote::Fenced(lane) => self.abandon(lane),
+            }
+        }
+        for partition in notes.released {
+            self.partitions.refresh(partition, &*self.control);
+        }
+    }
+
+    /// The lane is another instance's. Its source partition will be, too, as soon as its group has noticed.
+    fn abandon(&mut self, lane: LaneKey) {
+        let Some(handle) = self.lanes.remove(&lane) else { return };
+        self.context.board.give_back(handle.inbox.take());
+        if let Some(state) = lane.source.and_then(|source| self.partitions.get_mut(source)) {
+            state.abandoned = true;
+        }
+        self.partitions.refresh_all(&*self.control);
+    }
+
+    /// Finishes what is in flight, gives back what waits at closed gates, commits, and leaves.
+    async fn drain(&mut self) {
+        let HopSpec { route, hop, grace, .. } = &self.spec;
+        tracing::info!(route, hop, "draining");
+        let (route, hop, grace) = (route.clone(), *hop, *grace);
+        self.partitions.stop(&*self.control);
+        self.context.board.drain();
+        let trackers: Vec<_> = self.partitions.iter().map(|(_, p)| p.tracker.clone()).collect();
+        let quiet = async {
+            for tracker in &trackers {
+                tracker.idle().await;
+            }
+        };
+        let source = &mut self.source;
+        let revokes = &mut self.revokes;
+        let poll = async {
+            // What the source still hands out is dropped, and so read again by whoever comes next. Its answers to
+            // rebalances go on.
+            loop {
+                tokio::select! {
+                    _ = source.next() => {}
+                    Some(()) = revokes.next() => {}
+                }
+            }
+        };
+        tokio::select! {
+            drained = timeout(grace, quiet) => {
+                if drained.is_err() {
+                    tracing::warn!(route, hop, "not everything was delivered within the grace: it is read again at the next start");
+                }
+            }
+            () = poll => {}
+        }
+        let committed = timeout(grace, self.control.commit(self.partitions.iter().map(|(p, _)| *p).collect())).await;
+        if let Err(fault) = committed.unwrap_or_else(|_| Err(Fault::timeout("no answer"))) {
+            tracing::warn!(route, hop, error = %fault, "the last positions were not committed: some messages will come twice");
+        }
+        let keys: Vec<_> = self.lanes.keys().copied().collect();
+        let closing: Vec<_> = keys.into_iter().filter_map(|key| self.close_lane(key)).collect();
+        // A lane that does not close is ended with the hop.
+        let _ = timeout(grace, futures::future::join_all(closing)).await;
+        self.tasks.shutdown().await;
+        self.context.dead_letters.close().await;
+        self.control.close().await;
+        tracing::info!(route, hop, "drained");
+    }
+
+    fn set_gauges(&mut self) {
+        let meter = &self.context.meter;
+        let oldest = self.partitions.iter().filter_map(|(_, p)| p.tracker.oldest_unsettled()).min();
+        let age = oldest.map_or(0.0, |since| since.elapsed().as_secs_f64());
+        meter.oldest_unsettled_age.set(age);
+        meter.lag_seconds.set(age);
+        meter.paused_partitions.set(self.partitions.paused() as f64);
+        for lag in self.control.lag() {
+            meter.lag(lag.partition, lag.behind, lag.unit);
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The way of a message through one hop: read, placed, sent in order, settled, acknowledged.
+
+mod board;
+mod budget;
+mod hop;
+mod inbox;
+mod lane;
+mod meter;
+mod partitions;
+mod place;
+mod settle;
+mod status;
+
+pub use budget::Budget;
+pub use hop::{Ended, Hop, HopFailed, HopSpec};
+pub use partitions::MaxAhead;
+pub use place::Placement;
+pub use status::Status;
+
+/// Mistakes that the property tests' oracle must catch.
+#[cfg(test)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Sabotage {
+    #[default]
+    None,
+    AckBeforeSend,
+    SettlePastFailure,
+}

@@ -1,0 +1,49 @@
+//! What keeps a hop from flowing, in words: the reasons that readiness and the log give.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+/// One hop's state, shared by what runs it and what reports it.
+pub struct Status {
+    pub route: String,
+    pub hop: &'static str,
+    reasons: Mutex<BTreeMap<String, String>>,
+}
+
+/// What a hop says before it has started.
+const STARTING: &str = "start";
+
+impl Status {
+    pub fn new(route: &str, hop: &'static str) -> Self {
+        let reasons = BTreeMap::from([(STARTING.to_owned(), "starting".to_owned())]);
+        Status { route: route.to_owned(), hop, reasons: Mutex::new(reasons) }
+    }
+
+    pub fn started(&self) {
+        self.clear(STARTING);
+    }
+
+    pub fn not_started(&self, reason: impl Into<String>) -> bool {
+        self.set(STARTING, reason)
+    }
+
+    /// Gives a reason under a name; true when it was not given in these words before.
+    pub fn set(&self, name: impl Into<String>, reason: impl Into<String>) -> bool {
+        let reason = reason.into();
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        reasons.insert(name.into(), reason.clone()) != Some(reason)
+    }
+
+    /// Takes a reason back; true when there was one.
+    pub fn clear(&self, name: &str) -> bool {
+        self.reasons.lock().unwrap_or_else(PoisonError::into_inner).remove(name).is_some()
+    }
+
+    /// Why the hop does not flow, each by its name; empty when it is ready.
+    pub fn reasons(&self) -> Vec<(String, String)> {
+        let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        reasons.iter().map(|(name, reason)| (name.clone(), reason.clone())).collect()
+    }
+}
