@@ -8,7 +8,7 @@ mod tasks;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -54,6 +54,16 @@ pub(crate) type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 /// A handle; cheap to clone. The connection is closed when the last one is dropped, or by [`Connection::close`].
 #[derive(Clone)]
 pub struct Connection(Arc<Inner>);
+
+/// Does not keep the connection open.
+#[derive(Clone)]
+pub struct WeakConnection(Weak<Inner>);
+
+impl WeakConnection {
+    pub fn upgrade(&self) -> Option<Connection> {
+        self.0.upgrade().map(Connection)
+    }
+}
 
 struct Inner {
     shared: Arc<Shared>,
@@ -165,6 +175,10 @@ impl Connection {
         tokio::spawn(tasks::write(writer, queue, stopped.clone(), shared.clone()));
         tokio::spawn(tasks::read(reader, buffer, max_message + FRAME_PADDING, stopped, shared.clone()));
         Ok(Connection(Arc::new(Inner { shared, max_message, next_id: AtomicU64::new(1) })))
+    }
+
+    pub fn downgrade(&self) -> WeakConnection {
+        WeakConnection(Arc::downgrade(&self.0))
     }
 
     /// `host:port`.
