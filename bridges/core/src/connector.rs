@@ -5,7 +5,7 @@ use crate::{BoxFuture, Fault, Sink, Source, SourceControl};
 /// One cluster of one protocol. Cheap to make: connections are opened by what it makes.
 pub trait Connector: Send + Sync {
     /// Joins the group and reads the topic.
-    fn source(&self, spec: SourceSpec) -> BoxFuture<'_, Result<(Box<dyn Source>, Arc<dyn SourceControl>), Fault>>;
+    fn source(&self, spec: SourceSpec) -> BoxFuture<'_, Result<SourcePair, Fault>>;
 
     fn sink(&self, spec: SinkSpec) -> BoxFuture<'_, Result<Arc<dyn Sink>, Fault>>;
 
@@ -15,6 +15,9 @@ pub trait Connector: Send + Sync {
     /// Creates what is missing (namespace, topic, partitions, subscription) and checks what is there; never takes away.
     fn ensure<'a>(&'a self, topic: &'a str, ensure: Ensure) -> BoxFuture<'a, Result<TopicInfo, Fault>>;
 }
+
+/// What reads, and what steers it.
+pub type SourcePair = (Box<dyn Source>, Arc<dyn SourceControl>);
 
 #[derive(Clone, Debug)]
 pub struct SourceSpec {
