@@ -491,6 +491,9 @@ impl LaneTask {
 
     /// Gives back what waits: it is read again when the gate opens, and holds no memory until then.
     fn release(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
         let mut partitions: Vec<PartitionId> = self.pending.iter().map(|s| s.batch().partition).collect();
         partitions.sort_unstable();
         partitions.dedup();

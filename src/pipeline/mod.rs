@@ -17,10 +17,13 @@ pub use partitions::MaxAhead;
 pub use place::Placement;
 pub use status::Status;
 
+#[cfg(test)]
+mod properties;
+
 /// Mistakes that the property tests' oracle must catch.
 #[cfg(test)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum Sabotage {
+pub enum Sabotage {
     #[default]
     None,
     AckBeforeSend,

@@ -2,6 +2,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{BoxFuture, Fault, Sink, Source, SourceControl};
 
+/// A source and what steers it.
+pub type OpenSource = (Box<dyn Source>, Arc<dyn SourceControl>);
+
 /// One cluster of one protocol. Cheap to make: connections are opened by what it makes.
 pub trait Connector: Send + Sync {
     /// Joins the group and reads the topic.

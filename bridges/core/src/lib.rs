@@ -14,7 +14,9 @@ mod source;
 mod tracker;
 
 pub use batch::{Ack, Batch};
-pub use connector::{Connector, Durable, Ensure, Guarantee, SinkSpec, SourcePair, SourceSpec, Start, TopicInfo};
+pub use connector::{
+    Connector, Durable, Ensure, Guarantee, OpenSource, SinkSpec, SourcePair, SourceSpec, Start, TopicInfo,
+};
 pub use fault::{Cause, Fault, FaultKind, Outcome, Scope, Sent, Why};
 pub use message::{Defect, Header, Headers, Message};
 pub use position::{Epoch, PartitionId, Position};
