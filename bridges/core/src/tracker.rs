@@ -44,6 +44,7 @@ struct State {
     committed: Option<Position>,
     live_batches: usize,
     end: Option<End>,
+    /// Bytes of the entries below `cursor`.
     bytes: usize,
     /// First sequence number and time of each stretch of messages that arrived together.
     arrivals: VecDeque<(u64, Instant)>,
@@ -53,6 +54,12 @@ struct Entry {
     position: Position,
     bytes: u32,
     settled: bool,
+}
+
+impl Entry {
+    fn new(position: Position, bytes: usize) -> Self {
+        Entry { position, bytes: bytes.min(u32::MAX as usize) as u32, settled: false }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -138,6 +145,11 @@ impl Tracker {
         self.current.load(Ordering::Acquire) == epoch.0
     }
 
+    /// False between epochs and after the end: nothing is handed out then, so that reading would be for nothing.
+    pub fn is_running(&self) -> bool {
+        self.current.load(Ordering::Acquire) != NO_EPOCH
+    }
+
     /// Ends the current epoch: what is not sent drops, and once nothing of it lives the source reads again from the lowest
     /// unsettled position.
     pub fn end_epoch(&self) {
@@ -158,6 +170,7 @@ impl Tracker {
         }
         state.epoch += 1;
         state.cursor = state.base;
+        state.bytes = 0;
         state.read = state.prefix;
         self.current.store(state.epoch, Ordering::Release);
         Some(match (state.entries.iter().find(|e| !e.settled), state.prefix) {
@@ -213,10 +226,14 @@ impl Tracker {
         self.lock().live_batches
     }
 
-    /// Messages and bytes between the settled prefix and the newest message handed out.
+    /// Messages and bytes between the settled prefix and what was last read in this epoch. Nothing between epochs: the next
+    /// one begins at the prefix.
     pub fn ahead(&self) -> (usize, usize) {
         let state = self.lock();
-        (state.entries.len(), state.bytes)
+        if self.current.load(Ordering::Acquire) == NO_EPOCH {
+            return (0, 0);
+        }
+        ((state.cursor - state.base) as usize, state.bytes)
     }
 
     /// When the oldest message that is not settled was first received.
@@ -272,7 +289,8 @@ impl State {
 
     /// The sequence number under which this position is handed out now, or `None` to leave it out.
     fn admit(&mut self, position: Position, bytes: usize) -> Option<u64> {
-        if self.read.is_some_and(|read| position <= read) {
+        // The prefix may be ahead of reading: when what a rewind read again is settled, it jumps over what settled before.
+        if self.read.max(self.prefix).is_some_and(|known| position <= known) {
             return None;
         }
         self.read = Some(position);
@@ -280,37 +298,36 @@ impl State {
             let at = (self.cursor - self.base) as usize;
             match self.entries.get_mut(at) {
                 None => {
-                    let entry = self.new_entry(position, bytes);
-                    self.entries.push_back(entry);
-                    self.cursor += 1;
-                    return Some(self.cursor - 1);
+                    self.entries.push_back(Entry::new(position, bytes));
+                    return Some(self.pass());
                 }
                 Some(entry) if entry.position < position => {
                     // Handed out before and not read again: the broker no longer has it (compaction, retention).
                     entry.settled = true;
-                    self.cursor += 1;
+                    self.pass();
                     self.advance();
                 }
                 Some(entry) if entry.position == position => {
-                    self.cursor += 1;
-                    return (!entry.settled).then_some(self.cursor - 1);
+                    let settled = entry.settled;
+                    let sequence = self.pass();
+                    return (!settled).then_some(sequence);
                 }
                 Some(_) => {
                     // Not handed out before, although newer ones were: it became visible late. Entries from here on were
                     // handed out in earlier epochs only, of which no batch lives, so their numbers may move.
-                    let entry = self.new_entry(position, bytes);
-                    self.entries.insert(at, entry);
-                    self.cursor += 1;
-                    return Some(self.cursor - 1);
+                    self.entries.insert(at, Entry::new(position, bytes));
+                    return Some(self.pass());
                 }
             }
         }
     }
 
-    fn new_entry(&mut self, position: Position, bytes: usize) -> Entry {
-        let bytes = bytes.min(u32::MAX as usize) as u32;
-        self.bytes += bytes as usize;
-        Entry { position, bytes, settled: false }
+    /// Moves the cursor over one entry and returns its sequence number.
+    fn pass(&mut self) -> u64 {
+        let sequence = self.cursor;
+        self.bytes += self.entries.get((sequence - self.base) as usize).map_or(0, |e| e.bytes as usize);
+        self.cursor += 1;
+        sequence
     }
 
     fn vanish_below(&mut self, position: Position) {
@@ -324,7 +341,9 @@ impl State {
     fn advance(&mut self) {
         while let Some(entry) = self.entries.pop_front_if(|e| e.settled) {
             self.prefix = Some(entry.position);
-            self.bytes -= entry.bytes as usize;
+            if self.base < self.cursor {
+                self.bytes -= entry.bytes as usize;
+            }
             self.base += 1;
         }
         self.cursor = self.cursor.max(self.base);
@@ -399,12 +418,58 @@ mod tests {
     }
 
     #[test]
+    fn what_settled_above_a_dropped_message_is_not_handed_out_when_the_prefix_overtakes_reading() {
+        let tracker = tracker();
+        let batch = tracker.admit(messages(0..6)).unwrap();
+        batch.ack.settle(1..6);
+        drop(batch);
+        tracker.restart().unwrap();
+        let again = tracker.admit(messages(0..1)).unwrap();
+        again.ack.settle(0..1);
+        assert_eq!(tracker.commit_point(), Some(Position::Offset(5)));
+        assert!(tracker.admit(messages(1..6)).is_none());
+        assert_eq!(offsets(&tracker.admit(messages(4..8)).unwrap()), at([6, 7]));
+    }
+
+    #[test]
+    fn what_settled_in_an_earlier_epoch_stays_settled_when_the_prefix_passes_reading() {
+        let tracker = tracker();
+        let batch = tracker.admit(messages(0..6)).unwrap();
+        batch.ack.settle([2, 3].into_iter());
+        drop(batch);
+        tracker.restart().unwrap();
+        let front = tracker.admit(messages(0..2)).unwrap();
+        front.ack.settle(0..2);
+        assert_eq!(tracker.commit_point(), Some(Position::Offset(3)));
+        let rest = tracker.admit(messages(2..6)).unwrap();
+        assert_eq!(offsets(&rest), at([4, 5]));
+        drop((front, rest));
+    }
+
+    #[test]
     fn within_an_epoch_no_position_is_handed_out_twice() {
         let tracker = tracker();
         let first = tracker.admit(messages(0..4)).unwrap();
         let second = tracker.admit(messages(2..6)).unwrap();
         assert_eq!(offsets(&second), at([4, 5]));
         drop((first, second));
+    }
+
+    #[test]
+    fn how_far_reading_is_ahead_starts_over_with_each_epoch() {
+        let tracker = tracker();
+        let batch = tracker.admit(messages(0..10)).unwrap();
+        let one = batch.bytes / 10;
+        assert_eq!(tracker.ahead(), (10, 10 * one));
+        batch.ack.settle([0, 1, 5].into_iter());
+        assert_eq!(tracker.ahead(), (8, 8 * one));
+        drop(batch);
+        assert_eq!(tracker.ahead(), (0, 0), "else nothing would be read again");
+        tracker.restart().unwrap();
+        let again = tracker.admit(messages(2..7)).unwrap();
+        assert_eq!(tracker.ahead(), (5, 5 * one));
+        again.ack.settle(0..4);
+        assert_eq!(tracker.ahead(), (0, 0));
     }
 
     #[test]

@@ -11,6 +11,8 @@ mod log;
 mod settings;
 mod sink;
 mod source;
+#[cfg(test)]
+mod testing;
 
 pub use cluster::Cluster;
 pub use faults::{FaultSpec, Freeze, Poison};

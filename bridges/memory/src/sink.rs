@@ -436,3 +436,6 @@ fn payload(message: &Message) -> usize {
     let headers: usize = message.headers.iter().map(|h| h.name.len() + optional(&h.value)).sum();
     optional(&message.key) + optional(&message.value) + headers
 }
+
+#[cfg(test)]
+mod tests;

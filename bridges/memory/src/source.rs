@@ -440,3 +440,6 @@ impl SourceControl for MemoryControl {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
