@@ -139,6 +139,9 @@ impl LaneTask {
         if let Some(defect) = first.first().and_then(|m| m.defect.clone()) {
             return self.dead_letter(defect.cause, defect.detail).await;
         }
+        if let Some(error) = self.condemned() {
+            return self.dead_letter(Cause::Timeout, error).await;
+        }
         if !self.open().await {
             return;
         }
@@ -349,9 +352,13 @@ impl LaneTask {
         self.seek_witness().await;
     }
 
-    /// The head alone times out although the target answers. Only a later message that is stored proves that the message
+    /// The head alone times out although the target answers. If its dead letter could be written, a witness is sent. Only a later message that is stored proves that the message
     /// is at fault, and not the target's write path.
     async fn seek_witness(&mut self) {
+        if let Err(fault) = self.context.dead_letters.probe().await {
+            let error = format!("a dead letter could not be written: {}", fault.detail);
+            return self.close_gate(why_of(&fault), WaitsFor::DeadLetters, error);
+        }
         let Some(mut slice) = self.pending.pop_front() else { return };
         let head = slice.take_front(1);
         if !slice.is_empty() {
@@ -378,8 +385,9 @@ impl LaneTask {
         self.failures = failures;
         match failure {
             None => {
-                let error = self.failures.as_ref().map(|f| f.error.clone()).unwrap_or_default();
-                self.dead_letter(Cause::Timeout, error).await;
+                if let Some(failures) = &mut self.failures {
+                    failures.condemned = true;
+                }
             }
             Some(failure) => {
                 if let Some(failures) = &mut self.failures {
@@ -389,6 +397,12 @@ impl LaneTask {
                 self.close_gate(Why::Down, WaitsFor::Target, error);
             }
         }
+    }
+
+    /// The error of a head that is to be dead-lettered for having timed out.
+    fn condemned(&self) -> Option<String> {
+        let (partition, position) = self.head()?;
+        self.failures.as_ref().filter(|f| f.condemned && f.is_of(partition, position)).map(|f| f.error.clone())
     }
 
     /// Writes the head to the dead-letter topic, and settles it once that is confirmed.

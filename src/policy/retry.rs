@@ -39,12 +39,14 @@ pub struct Failures {
     pub first_failed: SystemTime,
     pub last_failed: SystemTime,
     pub error: String,
+    /// A later message was stored past it, so it can only be dead-lettered: sent again, it would be out of order.
+    pub condemned: bool,
 }
 
 impl Failures {
     pub fn of(partition: PartitionId, position: Position) -> Self {
         let now = SystemTime::now();
-        Failures { partition, position, attempts: 0, first_failed: now, last_failed: now, error: String::new() }
+        Failures { partition, position, attempts: 0, first_failed: now, last_failed: now, error: String::new(), condemned: false }
     }
 
     pub fn is_of(&self, partition: PartitionId, position: Position) -> bool {

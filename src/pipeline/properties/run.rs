@@ -153,7 +153,11 @@ impl World {
         match self.rng.random_range(0..20) {
             0 => cluster.inject(OUT, out, FaultSpec::Delay(Duration::from_millis(self.rng.random_range(1..2000)))),
             1 => cluster.inject(OUT, out, FaultSpec::Refuse(Fault::down("refused"))),
-            2 => cluster.inject(OUT, out, FaultSpec::RefuseAt { stored: self.rng.random_range(0..20), fault: Fault::down("refused") }),
+            2 => cluster.inject(
+                OUT,
+                out,
+                FaultSpec::RefuseAt { stored: self.rng.random_range(0..20), fault: Fault::down("refused") },
+            ),
             3 => cluster.inject(OUT, out, FaultSpec::timeout()),
             4 => cluster.inject(OUT, out, FaultSpec::lost_response()),
             5 => cluster.inject(OUT, out, FaultSpec::disconnect(self.rng.random_range(0..20))),
@@ -270,7 +274,14 @@ impl World {
     }
 }
 
-async fn hop(cluster: &Cluster, placement: Placement, fenced: bool, life: u32, budget: Arc<Budget>, sabotage: Sabotage) -> Hop {
+async fn hop(
+    cluster: &Cluster,
+    placement: Placement,
+    fenced: bool,
+    life: u32,
+    budget: Arc<Budget>,
+    sabotage: Sabotage,
+) -> Hop {
     let source = cluster.source(SourceSpec {
         topic: IN.into(),
         group: GROUP.into(),
