@@ -1,1 +1,24 @@
+//! RocketMQ: reads and writes topics over the remoting protocol, queue by queue.
+//!
+//! A partition is a queue, numbered by its place in the topic's queue list, sorted by broker name and queue number, which
+//! only grows while a source or sink lives. At least once: RocketMQ has no fence and no deduplication, so
+//! [`SinkSpec::fenced`](trestle_core::SinkSpec) is ignored. TLS is not spoken yet.
 
+mod admin;
+mod classify;
+mod client;
+mod compression;
+mod connector;
+mod place;
+mod queues;
+mod remoting;
+mod route;
+mod settings;
+mod sink;
+mod source;
+mod translate;
+mod unit;
+mod wire;
+
+pub use connector::connector;
+pub use settings::{CLUSTER_OPTIONS, Durability, SINK_OPTIONS, Settings};

@@ -1,0 +1,62 @@
+use std::sync::Arc;
+
+use trestle_core::{
+    BoxFuture, Connector, Ensure, Fault, Guarantee, Sink, SinkSpec, Source, SourceControl, SourceSpec, TopicInfo,
+};
+
+use crate::{
+    admin,
+    client::Client,
+    remoting::Credentials,
+    settings::{Durability, Millis, Settings},
+    sink, source,
+};
+
+/// A RocketMQ cluster called `cluster` in the route table. An error says what is wrong with the settings; nothing is
+/// connected yet.
+pub fn connector(cluster: &str, settings: Settings) -> Result<Arc<dyn Connector>, String> {
+    let name_servers = settings.name_servers()?;
+    Millis::read(&[&settings.options])?;
+    let credentials = match (settings.access_key.clone(), settings.secret_key.clone()) {
+        (Some(access_key), Some(secret_key)) => Some(Credentials { access_key, secret_key }),
+        (None, None) => None,
+        _ => return Err("access_key and secret_key belong together: one of them is missing".into()),
+    };
+    Ok(Arc::new(RocketMq { cluster: cluster.to_owned(), name_servers, credentials, settings }))
+}
+
+struct RocketMq {
+    cluster: String,
+    name_servers: Vec<String>,
+    credentials: Option<Credentials>,
+    settings: Settings,
+}
+
+impl RocketMq {
+    /// Sources and sinks do not share connections, so that a send's timeout, which closes its connection, is no
+    /// concern of anybody else's.
+    fn client(&self) -> Client {
+        Client::new(&self.cluster, self.name_servers.clone(), self.credentials.clone())
+    }
+}
+
+impl Connector for RocketMq {
+    fn source(&self, spec: SourceSpec) -> BoxFuture<'_, Result<(Box<dyn Source>, Arc<dyn SourceControl>), Fault>> {
+        Box::pin(source::open(self.client(), spec, &self.settings.options))
+    }
+
+    fn sink(&self, mut spec: SinkSpec) -> BoxFuture<'_, Result<Arc<dyn Sink>, Fault>> {
+        if self.settings.durability == Durability::Accepted {
+            spec.guarantee = Guarantee::Accepted;
+        }
+        Box::pin(sink::open(self.client(), spec))
+    }
+
+    fn describe<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<TopicInfo, Fault>> {
+        Box::pin(async move { admin::describe(&self.client(), topic).await })
+    }
+
+    fn ensure<'a>(&'a self, topic: &'a str, ensure: Ensure) -> BoxFuture<'a, Result<TopicInfo, Fault>> {
+        Box::pin(async move { admin::ensure(&self.client(), topic, ensure).await })
+    }
+}

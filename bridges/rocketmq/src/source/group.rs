@@ -1,0 +1,217 @@
+//! What a member of a consumer group asks the brokers.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::sync::Notify;
+use trestle_core::{Fault, FaultKind, SourceSpec, Start, Why};
+
+use crate::{
+    client::{BROKER_LIMIT, Client, Routes, json},
+    remoting::{
+        Abandoned, Answer, CallError, Request,
+        codes::{answer, request},
+    },
+    route::Queue,
+};
+
+/// Beyond the time for which the broker may hold a pull.
+const PULL_SLACK: Duration = Duration::from_secs(3);
+/// More than brokers give by default (32), so that those which are set to give more do.
+const PULL_MESSAGES: u32 = 64;
+// PullSysFlag.java: hold the request when there is no message, and take the subscription from the request.
+const PULL_FLAGS: u32 = 2 | 4;
+
+/// One member of one group that reads one topic.
+pub struct Group {
+    pub client: Client,
+    pub routes: Routes,
+    pub spec: SourceSpec,
+    /// Our name in the group. Sorted among the others', it decides which queues are ours.
+    pub member: String,
+    pub pull_suspend: Duration,
+    /// Somebody saw that our connection was lost, and our membership perhaps with it.
+    pub shaken: Notify,
+}
+
+/// A queue as brokers are told of it.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct QueueName {
+    topic: String,
+    broker_name: String,
+    queue_id: u32,
+}
+
+impl Group {
+    pub fn about(&self) -> String {
+        format!("group {} of {}", self.spec.group, self.client.at(&self.spec.topic))
+    }
+
+    pub fn about_queue(&self, queue: &Queue) -> String {
+        format!("{}, broker {} queue {}", self.about(), queue.broker, queue.id)
+    }
+
+    /// Tells the broker at `address` that we live and what we read.
+    pub async fn heartbeat(&self, address: &str) -> Result<(), Fault> {
+        let version = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+        let body = json(&json!({
+            "clientID": self.member,
+            "producerDataSet": [],
+            "consumerDataSet": [{
+                "groupName": self.spec.group,
+                "consumeType": "CONSUME_ACTIVELY",
+                "messageModel": "CLUSTERING",
+                "consumeFromWhere": "CONSUME_FROM_FIRST_OFFSET",
+                "subscriptionDataSet": [{
+                    "topic": self.spec.topic, "subString": "*", "tagsSet": [], "codeSet": [], "subVersion": version,
+                    "expressionType": "TAG", "classFilterMode": false,
+                }],
+                "unitMode": false,
+            }],
+        }))?;
+        self.client
+            .ask(address, Request::new(request::HEART_BEAT).body(body), BROKER_LIMIT, &self.about())
+            .await
+            .map(drop)
+    }
+
+    /// The members, sorted, as the broker at `address` knows them.
+    pub async fn members(&self, address: &str) -> Result<Vec<String>, Fault> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Members {
+            consumer_id_list: Vec<String>,
+        }
+        let request = Request::new(request::GET_CONSUMER_LIST_BY_GROUP).field("consumerGroup", &self.spec.group);
+        let answer = match self.client.pool.call(address, request, BROKER_LIMIT, Abandoned::Close).await {
+            Ok(answer) => answer,
+            Err(error) => return Err(crate::classify::unanswered(&error, &self.about())),
+        };
+        // A broker that knows no member of the group answers an error.
+        let mut members =
+            serde_json::from_slice(&answer.body).map_or_else(|_| Vec::new(), |m: Members| m.consumer_id_list);
+        members.sort();
+        members.dedup();
+        Ok(members)
+    }
+
+    /// Leaves the group at this broker.
+    pub async fn unregister(&self, address: &str) {
+        let request = Request::new(request::UNREGISTER_CLIENT)
+            .field("clientID", &self.member)
+            .field("consumerGroup", &self.spec.group);
+        // The end of the connection says the same.
+        let _ = self.client.ask(address, request, BROKER_LIMIT, &self.about()).await;
+    }
+
+    /// Asks for the queues' locks, all of one broker, and gives those that are ours now. A lock holds for 60 s
+    /// (`RebalanceLockManager.java`); it keeps two members from reading one queue while it changes hands.
+    pub async fn lock(&self, broker: &str, queues: &[Queue]) -> Result<Vec<Queue>, Fault> {
+        #[derive(Deserialize)]
+        struct Locked {
+            #[serde(rename = "lockOKMQSet")]
+            queues: Vec<QueueName>,
+        }
+        let answer = self.lock_request(request::LOCK_BATCH_MQ, broker, queues).await?;
+        let locked: Locked = serde_json::from_slice(&answer.body)
+            .map_err(|error| Fault::down(format!("{}: the answer to a lock is not readable: {error}", self.about())))?;
+        Ok(locked.queues.into_iter().map(|name| Queue { broker: name.broker_name, id: name.queue_id }).collect())
+    }
+
+    pub async fn unlock(&self, queue: &Queue) {
+        // Left alone, it ends after its time.
+        let _ = self.lock_request(request::UNLOCK_BATCH_MQ, &queue.broker, std::slice::from_ref(queue)).await;
+    }
+
+    async fn lock_request(&self, code: i32, broker: &str, queues: &[Queue]) -> Result<Answer, Fault> {
+        let names = queues.iter().map(|queue| QueueName {
+            topic: self.spec.topic.clone(),
+            broker_name: queue.broker.clone(),
+            queue_id: queue.id,
+        });
+        let body = json(&json!({
+            "consumerGroup": self.spec.group,
+            "clientId": self.member,
+            "onlyThisBroker": false,
+            "mqSet": names.collect::<Vec<_>>(),
+        }))?;
+        let address = self.master(broker)?;
+        self.client.ask(&address, Request::new(code).body(body), BROKER_LIMIT, &self.about()).await
+    }
+
+    /// The group's position: the offset of the next message, if it has one.
+    pub async fn committed(&self, queue: &Queue) -> Result<Option<u64>, Fault> {
+        let request = self.queue_request(request::QUERY_CONSUMER_OFFSET, queue).field("setZeroIfNotFound", false);
+        let about = self.about_queue(queue);
+        match self.client.pool.call(&self.master(&queue.broker)?, request, BROKER_LIMIT, Abandoned::Close).await {
+            Ok(answer) if answer.code == answer::SUCCESS => Ok(offset(&answer)),
+            Ok(answer) if answer.code == answer::QUERY_NOT_FOUND => Ok(None),
+            Ok(answer) => Err(crate::classify::answered(&answer, &about)),
+            Err(error) => Err(crate::classify::unanswered(&error, &about)),
+        }
+    }
+
+    /// Sets the group's position, and returns when the broker confirmed it.
+    pub async fn commit(&self, queue: &Queue, next: u64) -> Result<(), Fault> {
+        let request = self.queue_request(request::UPDATE_CONSUMER_OFFSET, queue).field("commitOffset", next);
+        self.ask_master(queue, request).await.map(drop)
+    }
+
+    /// The first offset, or the one behind the last.
+    pub async fn edge(&self, queue: &Queue, which: Start) -> Result<u64, Fault> {
+        let code = match which {
+            Start::Earliest => request::GET_MIN_OFFSET,
+            Start::Latest => request::GET_MAX_OFFSET,
+        };
+        let answer = self.ask_master(queue, self.queue_request(code, queue)).await?;
+        offset(&answer).ok_or_else(|| Fault::down(format!("{}: an answer without an offset", self.about_queue(queue))))
+    }
+
+    pub async fn pull(&self, queue: &Queue, from: u64) -> Result<Answer, CallError> {
+        let Some(address) = self.routes.any(&queue.broker) else {
+            return Err(CallError::NotSent(format!("no address of broker {} is known", queue.broker)));
+        };
+        let request = self
+            .queue_request(request::PULL_MESSAGE, queue)
+            .field("queueOffset", from)
+            .field("maxMsgNums", PULL_MESSAGES)
+            .field("sysFlag", PULL_FLAGS)
+            .field("commitOffset", 0)
+            .field("suspendTimeoutMillis", self.pull_suspend.as_millis())
+            .field("subscription", "*")
+            .field("subVersion", 0)
+            .field("expressionType", "TAG");
+        // A pull that is given up does no harm; one that is not answered at all means a dead connection.
+        let limit = self.pull_suspend + PULL_SLACK;
+        self.client.pool.call(&address, request, limit, Abandoned::Keep).await
+    }
+
+    fn queue_request(&self, code: i32, queue: &Queue) -> Request {
+        Request::new(code)
+            .field("consumerGroup", &self.spec.group)
+            .field("topic", &self.spec.topic)
+            .field("queueId", queue.id)
+            .field("bname", &queue.broker)
+    }
+
+    async fn ask_master(&self, queue: &Queue, request: Request) -> Result<Answer, Fault> {
+        let address = self.master(&queue.broker)?;
+        self.client.ask(&address, request, BROKER_LIMIT, &self.about_queue(queue)).await
+    }
+
+    fn master(&self, broker: &str) -> Result<String, Fault> {
+        let gone = || Fault::down(format!("{}: broker {broker} has no master", self.about()));
+        self.routes.master(broker).ok_or_else(gone)
+    }
+}
+
+fn offset(answer: &Answer) -> Option<u64> {
+    answer.number("offset").and_then(|offset| u64::try_from(offset).ok())
+}
+
+/// Whether a person has to mend it, so that waiting alone will not.
+pub fn needs_a_person(fault: &Fault) -> bool {
+    matches!(fault.kind, FaultKind::Unavailable(why) if why != Why::Down)
+}

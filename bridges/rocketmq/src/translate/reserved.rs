@@ -1,0 +1,94 @@
+//! Property names that RocketMQ uses itself (`MessageConst.java` of 5.5.0, and names that 4.x adds).
+
+/// What the broker or a client library notes about one storage or one delivery of a message. It says nothing of the message,
+/// and is left behind when the message moves on.
+const BOOKKEEPING: [&str; 11] = [
+    "CLUSTER",
+    "WAIT",
+    "MSG_REGION",
+    "TRACE_ON",
+    "MIN_OFFSET",
+    "MAX_OFFSET",
+    "INNER_NUM",
+    "INNER_BASE",
+    "POP_CK",
+    "1ST_POP_TIME",
+    "CONSUME_START_TIME",
+];
+
+const MEANINGFUL: [&str; 58] = [
+    "KEYS",
+    "TAGS",
+    "DELAY",
+    "RETRY_TOPIC",
+    "ORIGIN_GROUP",
+    "REAL_TOPIC",
+    "REAL_QID",
+    "TRAN_MSG",
+    "PGROUP",
+    "BUYER_ID",
+    "ORIGIN_MESSAGE_ID",
+    "TRANSFER_FLAG",
+    "CORRECTION_FLAG",
+    "MQ2_FLAG",
+    "RECONSUME_TIME",
+    "UNIQ_KEY",
+    "TRANS_OFFSET",
+    "EXTEND_UNIQ_INFO",
+    "MAX_RECONSUME_TIMES",
+    "_SYS_MSG_PRIORITY_",
+    "DUP_INFO",
+    "CHECK_IMMUNITY_TIME_IN_SECONDS",
+    "TRAN_PREPARED_QUEUE_OFFSET",
+    "__transactionId__",
+    "TRANSACTION_CHECK_TIMES",
+    "INSTANCE_ID",
+    "CORRELATION_ID",
+    "REPLY_TO_CLIENT",
+    "TTL",
+    "ARRIVE_TIME",
+    "PUSH_REPLY_TIME",
+    "MSG_TYPE",
+    "POP_CK_OFFSET",
+    "__SHARDINGKEY",
+    "__LITE_TOPIC",
+    "PROPERTY_FORWARD_QUEUE_ID",
+    "REDIRECT",
+    "INNER_MULTI_DISPATCH",
+    "INNER_MULTI_QUEUE_OFFSET",
+    "TRACE_CONTEXT",
+    "TIMER_DELAY_SEC",
+    "TIMER_DELIVER_MS",
+    "__BORNHOST",
+    "BORN_TIMESTAMP",
+    "TIMER_ENQUEUE_MS",
+    "TIMER_DEQUEUE_MS",
+    "TIMER_ROLL_TIMES",
+    "TIMER_OUT_MS",
+    "TIMER_DEL_UNIQKEY",
+    "TIMER_ROLL_LABEL",
+    "TIMER_DELAY_LEVEL",
+    "TIMER_DELAY_MS",
+    "DLQ_ORIGIN_TOPIC",
+    "DLQ_ORIGIN_MESSAGE_ID",
+    "K",
+    "TIMER_IN_MS",
+    "TIMER_DEL_FLAG",
+    "BORN_HOST",
+];
+
+/// The broker puts the checksum of the properties behind this.
+const CHECKSUM: &str = "__CRC32#";
+const TRANSIENT: &str = "__RMQ.TRANSIENT.";
+
+/// A header of this name cannot travel as a property of this name.
+pub fn is_reserved(name: &str) -> bool {
+    is_bookkeeping(name.as_bytes()) || MEANINGFUL.contains(&name)
+}
+
+/// See [`BOOKKEEPING`].
+pub fn is_bookkeeping(name: &[u8]) -> bool {
+    BOOKKEEPING.iter().any(|known| known.as_bytes() == name)
+        || name.starts_with(CHECKSUM.as_bytes())
+        || name.starts_with(TRANSIENT.as_bytes())
+}

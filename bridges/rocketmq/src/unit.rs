@@ -1,0 +1,190 @@
+//! One send's messages, written as the requests that carry them.
+
+use bytes::{Bytes, BytesMut};
+use trestle_core::{Cause, Fault, Message, Slice};
+
+use crate::{
+    translate::{self, Extras},
+    wire,
+};
+
+/// What the broker takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// `maxMessageSize`: of a body, and of a whole batch.
+    pub body: usize,
+    pub properties: usize,
+}
+
+/// Of `maxMessageSize`, where the broker does not say it (`MessageStoreConfig.java`).
+pub const DEFAULT_BODY_BYTES: usize = 4 << 20;
+/// Properties are a 16-bit signed length in the store.
+const MOST_PROPERTY_BYTES: usize = 32_767;
+/// `__CRC32#`, a number and two separators, which some brokers append.
+const CHECKSUM_BYTES: usize = 20;
+
+impl Sizes {
+    /// `cluster`: the broker appends it to the properties.
+    pub fn new(max_message_size: Option<u64>, cluster: &str) -> Self {
+        let appended = "CLUSTER".len() + cluster.len() + 3 + CHECKSUM_BYTES;
+        let body = max_message_size.map_or(DEFAULT_BODY_BYTES, |size| size as usize);
+        Sizes { body, properties: MOST_PROPERTY_BYTES.saturating_sub(appended) }
+    }
+
+    /// Bytes of one batch request at most: well under what the broker takes, and under the 8 MB above which its answer
+    /// tells nothing.
+    pub fn request(&self) -> usize {
+        self.body.min(DEFAULT_BODY_BYTES) / 8 * 7
+    }
+}
+
+/// What the route wants added.
+#[derive(Clone, Debug, Default)]
+pub struct Stamps {
+    pub sharding_key: bool,
+    /// The route's name, when every message gets a `trestle-id`.
+    pub id: Option<String>,
+}
+
+/// One request, and how many messages it carries.
+pub struct Request {
+    pub messages: usize,
+    pub body: Bytes,
+    /// A message too large for a batch: its properties, sent beside the body.
+    pub single: Option<Bytes>,
+}
+
+/// The unit as requests in order, up to the first message that no broker would take, and the fault of that one.
+pub fn requests(unit: &[Slice], sizes: Sizes, stamps: &Stamps) -> (Vec<Request>, Option<Fault>) {
+    let mut requests = Vec::new();
+    let bytes: usize = unit.iter().map(Slice::bytes).sum();
+    let mut open = Open { body: BytesMut::with_capacity(bytes.min(sizes.request())), messages: 0 };
+    let mut properties = BytesMut::new();
+    for slice in unit {
+        for message in slice.iter() {
+            let large = translate::body(message).len() + sizes.properties > sizes.request();
+            let id =
+                stamps.id.as_deref().map(|route| format!("{route}/{}/{}", slice.batch().partition, message.position));
+            let extras = Extras { sharding_key: stamps.sharding_key, id: id.as_deref(), unordered: large };
+            properties.clear();
+            if let Err(fault) = check(message, sizes, extras, &mut properties) {
+                open.close(&mut requests);
+                return (requests, Some(fault));
+            }
+            let body = translate::body(message);
+            if large {
+                open.close(&mut requests);
+                let body = Bytes::copy_from_slice(body);
+                requests.push(Request { messages: 1, body, single: Some(Bytes::copy_from_slice(&properties)) });
+                continue;
+            }
+            if open.body.len() + body.len() + properties.len() + 64 > sizes.request() {
+                open.close(&mut requests);
+            }
+            wire::put_item(&mut open.body, body, &properties);
+            open.messages += 1;
+        }
+    }
+    open.close(&mut requests);
+    (requests, None)
+}
+
+struct Open {
+    body: BytesMut,
+    messages: usize,
+}
+
+impl Open {
+    fn close(&mut self, requests: &mut Vec<Request>) {
+        if self.messages > 0 {
+            requests.push(Request { messages: self.messages, body: self.body.split().freeze(), single: None });
+            self.messages = 0;
+        }
+    }
+}
+
+fn check(message: &Message, sizes: Sizes, extras: Extras<'_>, properties: &mut BytesMut) -> Result<(), Fault> {
+    let value = translate::body(message).len();
+    if value > sizes.body {
+        let detail = format!("a value of {value} bytes; the broker takes {} (maxMessageSize)", sizes.body);
+        return Err(Fault::rejected(Cause::TooLarge, detail));
+    }
+    translate::write_properties(message, extras, properties)
+        .map_err(|error| Fault::rejected(Cause::Untranslatable, error))?;
+    if properties.len() > sizes.properties {
+        let (is, most) = (properties.len(), sizes.properties);
+        let detail = format!("key and headers come to {is} bytes of properties; RocketMQ takes {most}");
+        return Err(Fault::rejected(Cause::IllegalProperty, detail));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use trestle_core::{FaultKind, Headers, PartitionId, Position, Scope, Tracker};
+
+    use super::*;
+
+    fn unit(values: &[usize], header_bytes: usize) -> Vec<Slice> {
+        let message = |(offset, length): (usize, &usize)| {
+            let mut headers = Headers::default();
+            headers.push("h", Some(vec![b'x'; header_bytes].into()));
+            let value = Some(vec![b'v'; *length].into());
+            Message {
+                key: None,
+                value,
+                headers,
+                time: Some(1),
+                position: Position::Offset(offset as u64),
+                defect: None,
+            }
+        };
+        let messages = values.iter().enumerate().map(message).collect();
+        let tracker = Tracker::new(PartitionId(3), || {});
+        vec![Slice::whole(Arc::new(tracker.admit(messages).unwrap()))]
+    }
+
+    fn sizes() -> Sizes {
+        Sizes::new(None, "DefaultCluster")
+    }
+
+    #[test]
+    fn a_request_stays_well_under_what_the_broker_takes() {
+        let (requests, fault) = requests(&unit(&[1 << 20; 9], 10), sizes(), &Stamps::default());
+        assert!(fault.is_none());
+        assert_eq!(requests.iter().map(|r| r.messages).collect::<Vec<_>>(), [3, 3, 3]);
+        assert!(requests.iter().all(|r| r.body.len() < DEFAULT_BODY_BYTES));
+    }
+
+    #[test]
+    fn a_message_too_large_for_a_batch_travels_alone_and_in_order() {
+        let (requests, fault) = requests(&unit(&[10, DEFAULT_BODY_BYTES, 10], 10), sizes(), &Stamps::default());
+        assert!(fault.is_none());
+        assert_eq!(
+            requests.iter().map(|r| (r.messages, r.single.is_some())).collect::<Vec<_>>(),
+            [(1, false), (1, true), (1, false)]
+        );
+    }
+
+    #[test]
+    fn a_message_that_no_broker_takes_cuts_the_unit_there() {
+        let (requests_before, fault) =
+            requests(&unit(&[10, 10, DEFAULT_BODY_BYTES + 1, 10], 10), sizes(), &Stamps::default());
+        let fault = fault.unwrap();
+        assert_eq!((fault.kind, fault.scope), (FaultKind::Rejected(Cause::TooLarge), Scope::Message));
+        assert_eq!(requests_before.iter().map(|r| r.messages).sum::<usize>(), 2);
+        let (requests, fault) = requests(&unit(&[10], 32_760), sizes(), &Stamps::default());
+        assert_eq!(fault.unwrap().kind, FaultKind::Rejected(Cause::IllegalProperty));
+        assert!(requests.is_empty());
+    }
+
+    #[test]
+    fn the_id_is_made_of_route_partition_and_position() {
+        let stamps = Stamps { id: Some("orders".into()), sharding_key: false };
+        let (requests, _) = requests(&unit(&[10, 10], 1), sizes(), &stamps);
+        let body = String::from_utf8_lossy(&requests[0].body).into_owned();
+        assert!(body.contains("trestle-id\u{1}orders/3/0\u{2}") && body.contains("trestle-id\u{1}orders/3/1\u{2}"));
+    }
+}
