@@ -1,1 +1,24 @@
+//! Kafka, over librdkafka.
 
+mod classify;
+mod connector;
+mod murmur2;
+mod native;
+mod settings;
+mod sink;
+mod source;
+mod topic;
+mod translate;
+
+use std::sync::Arc;
+
+use trestle_core::Connector;
+
+pub use settings::Settings;
+
+/// A connector to one cluster; `cluster` is its name in the route table. Nothing is connected yet; the error says which
+/// setting is wrong.
+pub fn connector(cluster: &str, settings: Settings) -> Result<Arc<dyn Connector>, String> {
+    settings.check()?;
+    Ok(Arc::new(connector::Kafka::new(cluster, settings)))
+}

@@ -1,0 +1,34 @@
+use std::sync::Arc;
+
+use trestle_core::{BoxFuture, Connector, Ensure, Fault, Sink, SinkSpec, SourcePair, SourceSpec, TopicInfo};
+
+use crate::{settings::Settings, sink, source, topic};
+
+pub(crate) struct Kafka {
+    cluster: String,
+    settings: Settings,
+}
+
+impl Kafka {
+    pub(crate) fn new(cluster: &str, settings: Settings) -> Self {
+        Kafka { cluster: cluster.to_owned(), settings }
+    }
+}
+
+impl Connector for Kafka {
+    fn source(&self, spec: SourceSpec) -> BoxFuture<'_, Result<SourcePair, Fault>> {
+        Box::pin(async { source::open(&self.cluster, &self.settings, spec) })
+    }
+
+    fn sink(&self, spec: SinkSpec) -> BoxFuture<'_, Result<Arc<dyn Sink>, Fault>> {
+        Box::pin(sink::open(&self.cluster, &self.settings, spec))
+    }
+
+    fn describe<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<TopicInfo, Fault>> {
+        Box::pin(topic::describe(self.settings.base(&Default::default()), &self.cluster, topic))
+    }
+
+    fn ensure<'a>(&'a self, topic: &'a str, ensure: Ensure) -> BoxFuture<'a, Result<TopicInfo, Fault>> {
+        Box::pin(topic::ensure(self.settings.base(&Default::default()), &self.cluster, topic, ensure))
+    }
+}

@@ -1,0 +1,317 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::CString,
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientConfig, Offset,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
+    types::RDKafkaErrorCode as Code,
+};
+use trestle_core::{Event, Fault, Lag, PartitionId, Position, Scope, SourceSpec};
+
+use super::{
+    Context, Shared,
+    commits::Commits,
+    inbox::{CommitRequest, Requests},
+    lookup::{self, Answer, Found, Question},
+    outbox::Outbox,
+    partition::{Partition, State, offset},
+    rebalance::Revoke,
+};
+use crate::{classify, native, native::Queue};
+
+/// The longest wait for an event: what nobody announces is seen after this time.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// While a revoke is not answered.
+const REVOKE_WAIT: Duration = Duration::from_millis(5);
+/// After an answer that could not be had.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+pub(super) enum Ended {
+    Closed,
+    Fatal(Fault),
+}
+
+/// The one who owns the consumer. Never waits but in a poll.
+pub(super) struct Reader {
+    pub(super) doing: String,
+    pub(super) spec: SourceSpec,
+    pub(super) shared: Arc<Shared>,
+    /// Before the consumer: a queue must not outlive its client.
+    pub(super) queue: Queue,
+    pub(super) consumer: Arc<BaseConsumer<Context>>,
+    pub(super) outbox: Outbox,
+    pub(super) partitions: BTreeMap<i32, Partition>,
+    /// Partitions for which something changed.
+    pub(super) touched: BTreeSet<i32>,
+    pub(super) revoke: Option<Revoke>,
+    pub(super) commits: Commits,
+    /// Something was handed out and is not known to be committed.
+    pub(super) busy: bool,
+    /// Reading is disturbed, and `next` has said so.
+    pub(super) trouble: Option<Code>,
+    questions: BTreeMap<i32, Question>,
+    asking: bool,
+    ask_at: Instant,
+    /// Partitions that librdkafka gave up without a reason that could be found: read again at this time.
+    again: Vec<(Instant, i32)>,
+    lag_at: Instant,
+}
+
+impl Reader {
+    pub(super) fn new(
+        config: &ClientConfig,
+        spec: &SourceSpec,
+        doing: &str,
+        shared: Arc<Shared>,
+        outbox: Outbox,
+    ) -> Result<Reader, Fault> {
+        let failed = |error: KafkaError| classify::client_fault(&error, Scope::Cluster, doing);
+        let consumer: BaseConsumer<Context> = config.create_with_context(Context).map_err(failed)?;
+        consumer.subscribe(&[&spec.topic]).map_err(failed)?;
+        let queue = || Queue::of_consumer(consumer.client()).ok_or_else(|| Fault::down("the consumer has no queue"));
+        let own = queue()?;
+        shared.inbox.attach(Some(queue()?));
+        let now = Instant::now();
+        Ok(Reader {
+            doing: doing.to_owned(),
+            spec: spec.clone(),
+            shared,
+            queue: own,
+            consumer: Arc::new(consumer),
+            outbox,
+            partitions: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            revoke: None,
+            commits: Commits::new(spec.commit_interval),
+            busy: false,
+            trouble: None,
+            questions: BTreeMap::new(),
+            asking: false,
+            ask_at: now,
+            again: Vec::new(),
+            lag_at: now,
+        })
+    }
+
+    pub(super) fn run(&mut self) -> Ended {
+        loop {
+            let requests = self.shared.inbox.take();
+            if requests.close || self.outbox.abandoned() {
+                self.close(requests);
+                return Ended::Closed;
+            }
+            let now = Instant::now();
+            self.apply(requests, now);
+            self.advance_revoke(now);
+            self.ask(now);
+            self.commit_if_due(now);
+            self.outbox.flush();
+            self.serve();
+            self.measure_lag(now);
+            if let Err(fault) = self.gather(self.wait(now)) {
+                return Ended::Fatal(fault);
+            }
+        }
+    }
+
+    fn wait(&self, now: Instant) -> Duration {
+        let mut wait = LONGEST_WAIT;
+        if self.revoke.is_some() {
+            wait = wait.min(REVOKE_WAIT);
+        }
+        if (self.busy || self.commits.anybody_waits()) && !self.commits.under_way() {
+            wait = wait.min(self.commits.due_in(now));
+        }
+        // At least a millisecond: zero would not wait at all.
+        wait.max(Duration::from_millis(1))
+    }
+
+    fn apply(&mut self, requests: Requests, now: Instant) {
+        for (id, from) in requests.starts {
+            self.start(number(id), from);
+        }
+        for (id, credit) in requests.credits {
+            if let Some(partition) = self.partitions.get_mut(&number(id)) {
+                partition.credit = credit;
+                self.touched.insert(number(id));
+            }
+        }
+        self.touched.extend(requests.restarts.into_iter().map(number));
+        for found in requests.found {
+            self.learn(found, now);
+        }
+        if requests.room {
+            self.touched.extend(self.partitions.keys());
+        }
+        self.commit_requests(requests.commits, now);
+    }
+
+    pub(super) fn commit_requests(&mut self, requests: Vec<CommitRequest>, now: Instant) {
+        for request in requests {
+            let left = request.partitions.into_iter().map(number);
+            let left = left.filter_map(|id| Some((id, self.partitions.get(&id)?.tracker.commit_point()?)));
+            self.commits.wait_for(left.collect(), request.answer, now);
+        }
+    }
+
+    fn start(&mut self, id: i32, from: Option<Position>) {
+        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        if partition.tracker.ended() {
+            return;
+        }
+        partition.credit = 0;
+        match from {
+            Some(position) => {
+                if partition.handed_out {
+                    partition.tracker.skip_to(position);
+                }
+                partition.begin_at(offset(position));
+                self.touched.insert(id);
+            }
+            None => {
+                partition.state = State::Beginning;
+                self.questions.insert(id, Question::Begin);
+            }
+        }
+    }
+
+    fn ask(&mut self, now: Instant) {
+        let due: Vec<i32> = self.again.extract_if(.., |(at, _)| *at <= now).map(|(_, id)| id).collect();
+        for id in due {
+            if let Some(partition) = self.partitions.get_mut(&id).filter(|p| p.state == State::Measuring) {
+                partition.state = State::Reading;
+                self.touched.insert(id);
+            }
+        }
+        if self.asking || now < self.ask_at {
+            return;
+        }
+        let Some(question) = self.questions.values().next().copied() else { return };
+        let partitions: Vec<i32> =
+            self.questions.iter().filter(|(_, asked)| **asked == question).map(|(id, _)| *id).collect();
+        self.questions.retain(|_, asked| *asked != question);
+        let (consumer, inbox) = (&self.consumer, &self.shared.inbox);
+        match lookup::ask(consumer, inbox, &self.spec.topic, self.spec.start, question, partitions.clone()) {
+            Ok(()) => self.asking = true,
+            Err(error) => {
+                tracing::warn!(%error, "no thread for a question to the broker");
+                self.questions.extend(partitions.into_iter().map(|id| (id, question)));
+                self.ask_at = now + ASK_AGAIN;
+            }
+        }
+    }
+
+    fn learn(&mut self, found: Found, now: Instant) {
+        self.asking = false;
+        let answers = match found.answer {
+            Ok(answers) => answers,
+            Err(error) => {
+                self.ask_at = now + ASK_AGAIN;
+                self.questions.extend(found.partitions.into_iter().map(|id| (id, found.question)));
+                let fault = classify::client_fault(&error, Scope::Cluster, &self.doing);
+                return self.disturbed(error.rdkafka_error_code().unwrap_or(Code::Fail), fault);
+            }
+        };
+        for id in found.partitions {
+            let Some(partition) = self.partitions.get_mut(&id) else { continue };
+            match (partition.state, answers.get(&id)) {
+                (State::Beginning, Some(Answer::Committed(offset))) => partition.begin_at(Offset::Offset(*offset)),
+                (State::Beginning, Some(Answer::Earliest)) => partition.begin_at(Offset::Beginning),
+                (State::Measuring, Some(Answer::Bounds(low, high))) => self.measured(id, *low, *high, now),
+                _ => continue,
+            }
+            self.touched.insert(id);
+        }
+    }
+
+    /// The broker refused to read on and has `low` to `high`: says what is missing.
+    fn measured(&mut self, id: i32, low: i64, high: i64, now: Instant) {
+        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        match partition.next {
+            // The log is shorter than what was read of it: it is another log, and nothing of the old one may be compared
+            // with it.
+            Offset::Offset(wanted) if wanted > high && partition.handed_out => {
+                tracing::warn!(partition = id, wanted, high, "{}: the offsets went back, a new log", self.doing);
+                self.assign_anew(id);
+            }
+            Offset::Offset(wanted) if wanted < low || wanted > high => {
+                partition.state = State::Standing;
+                let at = |offset: i64| Position::Offset(offset.unsigned_abs());
+                self.outbox.push(Ok(Event::Gap { partition: name(id), from: at(wanted), to: at(low) }));
+            }
+            _ => self.again.push((now + ASK_AGAIN, id)),
+        }
+    }
+
+    /// An error event of the client.
+    pub(super) fn failed(&mut self, event: &native::Event) -> Result<(), Fault> {
+        let code = event.error().unwrap_or(Code::Unknown);
+        if code == Code::AutoOffsetReset {
+            if let Some(id) = event.place().map(|place| place.partition) {
+                self.refused_to_read(id);
+            }
+            return Ok(());
+        }
+        let fault = classify::fault(code, Scope::Cluster, &self.doing, &event.text());
+        if event.is_fatal() || code == Code::Fatal {
+            return Err(fault);
+        }
+        self.disturbed(code, fault);
+        Ok(())
+    }
+
+    fn refused_to_read(&mut self, id: i32) {
+        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        // Whatever the state, librdkafka reads this partition no longer until it is assigned again.
+        partition.stopped = true;
+        partition.paused = true;
+        if partition.state == State::Reading {
+            partition.state = State::Measuring;
+            self.questions.insert(id, Question::Bounds);
+        }
+    }
+
+    pub(super) fn disturbed(&mut self, code: Code, fault: Fault) {
+        if self.trouble.replace(code) != Some(code) {
+            self.outbox.push(Err(fault));
+        }
+    }
+
+    pub(super) fn fine(&mut self) {
+        if self.trouble.take().is_some() {
+            tracing::info!("{}: works again", self.doing);
+        }
+    }
+
+    fn measure_lag(&mut self, now: Instant) {
+        if now < self.lag_at {
+            return;
+        }
+        self.lag_at = now + LONGEST_WAIT;
+        let Ok(topic) = CString::new(self.spec.topic.as_str()) else { return };
+        let lag = self.partitions.iter().filter_map(|(id, partition)| {
+            let end = native::known_end(self.consumer.client(), &topic, *id)?;
+            let at = match partition.tracker.commit_point() {
+                Some(position) => super::partition::after(position),
+                None => partition.committed,
+            };
+            let Offset::Offset(at) = at else { return None };
+            Some(Lag { partition: name(*id), behind: u64::try_from(end - at).unwrap_or(0), unit: "messages" })
+        });
+        let lag = lag.collect();
+        *self.shared.lag.lock().unwrap_or_else(PoisonError::into_inner) = lag;
+    }
+}
+
+pub(super) fn number(id: PartitionId) -> i32 {
+    i32::try_from(id.0).unwrap_or(i32::MAX)
+}
+
+pub(super) fn name(id: i32) -> PartitionId {
+    PartitionId(id.unsigned_abs())
+}

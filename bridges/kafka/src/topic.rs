@@ -1,0 +1,252 @@
+//! What a cluster says of a topic, and making it.
+
+use std::time::Duration;
+
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication, TopicResult},
+    client::DefaultClientContext,
+    error::KafkaError,
+    types::RDKafkaErrorCode as Code,
+};
+use trestle_core::{Ensure, Fault, FaultKind, Scope, TopicInfo, Why};
+
+use crate::classify;
+
+/// Every request of this file is answered in this time, or fails.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// The cluster's own number of copies.
+const DEFAULT_REPLICATION: i32 = -1;
+
+type Admin = AdminClient<DefaultClientContext>;
+
+/// The settings of a topic that matter to one who writes or reads it. A setting that the cluster does not tell is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TopicConfig {
+    pub max_message_bytes: Option<usize>,
+    pub cleanup_policy: Option<String>,
+    pub retention_ms: Option<i64>,
+    pub retention_bytes: Option<i64>,
+    pub timestamp_type: Option<String>,
+}
+
+impl TopicConfig {
+    pub(crate) fn compacted(&self) -> bool {
+        self.cleanup_policy.as_deref().is_some_and(|policy| policy.contains("compact"))
+    }
+
+    fn deletes(&self) -> bool {
+        self.cleanup_policy.as_deref().is_some_and(|policy| policy.contains("delete"))
+    }
+
+    /// What could drop a message before it is read, and what to do about it.
+    fn may_lose(&self) -> Option<&'static str> {
+        let limited = |limit: Option<i64>| limit.is_some_and(|limit| limit >= 0);
+        match () {
+            _ if self.compacted() => Some("cleanup.policy has compact; set it to delete"),
+            _ if self.deletes() && limited(self.retention_ms) => Some("retention.ms is limited; set it to -1"),
+            _ if self.deletes() && limited(self.retention_bytes) => Some("retention.bytes is limited; set it to -1"),
+            _ => None,
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.compacted() {
+            warnings.push(
+                "cleanup.policy has compact: of messages with the same key only the newest stay, and one without a key is refused"
+                    .into(),
+            );
+        }
+        if self.deletes() {
+            if let Some(millis) = self.retention_ms.filter(|millis| *millis >= 0) {
+                let hours = millis / 3_600_000;
+                warnings.push(format!("retention.ms is {millis}: messages vanish after {hours} hours, read or not"));
+            }
+            if let Some(bytes) = self.retention_bytes.filter(|bytes| *bytes >= 0) {
+                warnings.push(format!("retention.bytes is {bytes}: the oldest messages of a larger partition vanish"));
+            }
+        }
+        if self.timestamp_type.as_deref() == Some("LogAppendTime") {
+            warnings.push(
+                "message.timestamp.type is LogAppendTime: the broker puts its own time in place of the message's"
+                    .into(),
+            );
+        }
+        warnings
+    }
+}
+
+pub(crate) async fn describe(config: ClientConfig, cluster: &str, topic: &str) -> Result<TopicInfo, Fault> {
+    let doing = format!("describing the topic {topic} on {cluster}");
+    let (partitions, settings) = inspect(config, &doing, topic).await?;
+    Ok(TopicInfo { partitions, max_message: settings.max_message_bytes, warnings: settings.warnings() })
+}
+
+/// Number of partitions and settings. The settings are empty where the user may not read them.
+pub(crate) async fn inspect(config: ClientConfig, doing: &str, topic: &str) -> Result<(u32, TopicConfig), Fault> {
+    let admin = Client::open(config, doing).await?;
+    let partitions = admin.partitions(topic).await?;
+    let settings = admin.settings(topic).await;
+    admin.close();
+    Ok((partitions, settings))
+}
+
+pub(crate) async fn ensure(
+    config: ClientConfig,
+    cluster: &str,
+    topic: &str,
+    ensure: Ensure,
+) -> Result<TopicInfo, Fault> {
+    let doing = format!("making sure of the topic {topic} on {cluster}");
+    let admin = Client::open(config, &doing).await?;
+    let wanted = ensure.partitions.max(1);
+    let there = match admin.partitions(topic).await {
+        Err(fault) if fault.kind == FaultKind::Unavailable(Why::UnknownTopic) => {
+            admin.create(topic, wanted, ensure.durable.is_some()).await?;
+            admin.partitions(topic).await?
+        }
+        other => other?,
+    };
+    if there < wanted {
+        admin.grow(topic, wanted).await?;
+    }
+    let settings = admin.settings(topic).await;
+    admin.close();
+    if let Some(danger) = ensure.durable.and(settings.may_lose()) {
+        let detail = format!("{doing}: messages that wait here could vanish: {danger}");
+        return Err(Fault::new(FaultKind::Unavailable(Why::Permission), Scope::Cluster, detail));
+    }
+    let warnings = settings.warnings();
+    Ok(TopicInfo { partitions: there.max(wanted), max_message: settings.max_message_bytes, warnings })
+}
+
+/// An admin client that is made and destroyed off the runtime: both may block.
+struct Client<'a> {
+    admin: Option<std::sync::Arc<Admin>>,
+    doing: &'a str,
+}
+
+impl<'a> Client<'a> {
+    async fn open(config: ClientConfig, doing: &'a str) -> Result<Client<'a>, Fault> {
+        let admin = blocking(doing, move || config.create::<Admin>()).await?;
+        let admin = admin.map_err(|error| classify::client_fault(&error, Scope::Cluster, doing))?;
+        Ok(Client { admin: Some(std::sync::Arc::new(admin)), doing })
+    }
+
+    fn admin(&self) -> Result<&std::sync::Arc<Admin>, Fault> {
+        self.admin.as_ref().ok_or_else(|| Fault::down(self.doing))
+    }
+
+    fn close(self) {}
+
+    async fn partitions(&self, topic: &str) -> Result<u32, Fault> {
+        let (admin, name) = (self.admin()?.clone(), topic.to_owned());
+        let metadata = blocking(self.doing, move || admin.inner().fetch_metadata(Some(&name), REQUEST_TIMEOUT)).await?;
+        let metadata = metadata.map_err(|error| classify::client_fault(&error, Scope::Cluster, self.doing))?;
+        let found = metadata.topics().first();
+        let error = found.map_or(Some(Code::UnknownTopic), |topic| topic.error().map(Code::from));
+        match (error, found) {
+            (None, Some(found)) if !found.partitions().is_empty() => Ok(found.partitions().len() as u32),
+            (error, _) => Err(classify::fault(error.unwrap_or(Code::UnknownTopic), Scope::Cluster, self.doing, "")),
+        }
+    }
+
+    async fn settings(&self, topic: &str) -> TopicConfig {
+        let Ok(admin) = self.admin() else { return TopicConfig::default() };
+        let answer = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options()).await;
+        let Some(Ok(found)) = answer.ok().and_then(|all| all.into_iter().next()) else {
+            return TopicConfig::default();
+        };
+        let value = |name| found.get(name).and_then(|entry| entry.value.clone());
+        let number = |name| value(name).and_then(|value| value.parse().ok());
+        TopicConfig {
+            max_message_bytes: value("max.message.bytes").and_then(|value| value.parse().ok()),
+            cleanup_policy: value("cleanup.policy"),
+            retention_ms: number("retention.ms"),
+            retention_bytes: number("retention.bytes"),
+            timestamp_type: value("message.timestamp.type"),
+        }
+    }
+
+    async fn create(&self, topic: &str, partitions: u32, durable: bool) -> Result<(), Fault> {
+        let mut new = NewTopic::new(topic, partitions as i32, TopicReplication::Fixed(DEFAULT_REPLICATION));
+        if durable {
+            new = new.set("cleanup.policy", "delete").set("retention.ms", "-1").set("retention.bytes", "-1");
+        }
+        self.answer(self.admin()?.create_topics([&new], &options()).await, Code::TopicAlreadyExists)?;
+        self.appeared(topic, partitions).await
+    }
+
+    async fn grow(&self, topic: &str, partitions: u32) -> Result<(), Fault> {
+        let grown = NewPartitions::new(topic, partitions as usize);
+        // Another instance may have been quicker; then the number is not raised.
+        self.answer(self.admin()?.create_partitions([&grown], &options()).await, Code::InvalidPartitions)?;
+        self.appeared(topic, partitions).await
+    }
+
+    /// A broker may learn of what the controller made a moment later.
+    async fn appeared(&self, topic: &str, partitions: u32) -> Result<(), Fault> {
+        const POLL: Duration = Duration::from_millis(50);
+        let deadline = tokio::time::Instant::now() + REQUEST_TIMEOUT;
+        loop {
+            match self.partitions(topic).await {
+                Ok(there) if there >= partitions => return Ok(()),
+                Err(fault) if tokio::time::Instant::now() >= deadline => return Err(fault),
+                _ if tokio::time::Instant::now() >= deadline => {
+                    return Err(Fault::down(format!("{}: it has fewer than {partitions} partitions", self.doing)));
+                }
+                _ => tokio::time::sleep(POLL).await,
+            }
+        }
+    }
+
+    fn answer(&self, answer: Result<Vec<TopicResult>, KafkaError>, fine: Code) -> Result<(), Fault> {
+        let answer = answer.map_err(|error| classify::client_fault(&error, Scope::Cluster, self.doing))?;
+        match answer.into_iter().next() {
+            Some(Err((_, code))) if code != fine => Err(classify::fault(code, Scope::Cluster, self.doing, "")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Client<'_> {
+    fn drop(&mut self) {
+        if let (Some(admin), Ok(runtime)) = (self.admin.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn_blocking(move || drop(admin));
+        }
+    }
+}
+
+/// Runs what blocks off the runtime's own threads.
+pub(crate) async fn blocking<T: Send + 'static>(
+    doing: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Fault> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Fault::down(format!("{doing}: {error}")))
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_make_messages_vanish_is_said() {
+        let config = TopicConfig {
+            cleanup_policy: Some("compact,delete".into()),
+            retention_ms: Some(7_200_000),
+            retention_bytes: Some(-1),
+            timestamp_type: Some("LogAppendTime".into()),
+            max_message_bytes: None,
+        };
+        let warnings = config.warnings().join("\n");
+        for said in ["compact", "after 2 hours", "LogAppendTime"] {
+            assert!(warnings.contains(said), "{warnings}");
+        }
+        assert!(TopicConfig::default().warnings().is_empty());
+    }
+}

@@ -1,0 +1,5 @@
+//! The Kafka connector against real brokers.
+
+mod reading;
+mod rig;
+mod rounds;

@@ -1,0 +1,237 @@
+//! What the tests of the connector have in common.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use bytes::Bytes;
+use rdkafka::{
+    ClientConfig, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    producer::{BaseProducer, BaseRecord, Producer},
+};
+use tokio::time::timeout;
+use trestle_core::{
+    Batch, Connector, Event, Fault, Guarantee, Headers, Lane, LaneKey, Message, PartitionId, Position, Sink, SinkSpec,
+    Slice, Source, SourceControl, SourceSpec, Start, Tracker,
+};
+use trestle_integration::Brokers;
+
+pub const SOON: Duration = Duration::from_secs(30);
+pub const PLENTY: u64 = 1 << 40;
+
+/// The shared broker, or one started by hand and named by `$KAFKA_SERVERS`.
+pub async fn servers() -> Result<String> {
+    match env::var("KAFKA_SERVERS") {
+        Ok(servers) => Ok(servers),
+        Err(_) => Ok(Brokers::shared().await?.kafka.servers.clone()),
+    }
+}
+
+/// A name that no other test and no other run uses.
+pub fn unique(what: &str) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
+    format!("{what}-{now}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+pub fn connector(servers: &str, options: &[(&str, &str)]) -> Result<Arc<dyn Connector>> {
+    let options: BTreeMap<_, _> = options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    let settings = trestle_kafka::Settings { servers: servers.to_owned(), options };
+    trestle_kafka::connector("main", settings).map_err(|wrong| anyhow!(wrong))
+}
+
+pub fn source_spec(topic: &str, group: &str) -> SourceSpec {
+    SourceSpec {
+        topic: topic.to_owned(),
+        group: group.to_owned(),
+        start: Start::Earliest,
+        route: "route".into(),
+        buffer_bytes: 8 << 20,
+        largest_message: 5 << 20,
+        commit_interval: Duration::from_millis(200),
+        options: BTreeMap::new(),
+    }
+}
+
+pub fn sink_spec(topic: &str) -> SinkSpec {
+    SinkSpec {
+        topic: topic.to_owned(),
+        route: "route".into(),
+        hop: "deliver",
+        fenced: false,
+        split_large: false,
+        send_timeout: Duration::from_secs(3),
+        guarantee: Guarantee::Replicated,
+        options: BTreeMap::new(),
+    }
+}
+
+pub async fn create_topic(servers: &str, topic: &str, partitions: i32, config: &[(&str, &str)]) -> Result<()> {
+    use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+    let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", servers).create()?;
+    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    for (key, value) in config {
+        new = new.set(key, value);
+    }
+    let answer = admin.create_topics([&new], &AdminOptions::new()).await?;
+    answer.into_iter().next().context("no answer")?.map_err(|(_, code)| anyhow!("{code}"))?;
+    Ok(())
+}
+
+/// Writes `count` numbered messages, spread over the partitions.
+pub fn fill(servers: &str, topic: &str, partitions: i32, count: u64, size: usize) -> Result<()> {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .set("acks", "all")
+        .set("linger.ms", "20")
+        .set("message.max.bytes", "9000000")
+        .create()?;
+    for number in 0..count {
+        let mut value = number.to_be_bytes().to_vec();
+        value.resize(size.max(8), 7);
+        let partition = (number % partitions as u64) as i32;
+        let mut record = BaseRecord::<(), _>::to(topic).payload(&value).partition(partition);
+        while let Err((_, again)) = producer.send(record) {
+            record = again;
+            producer.poll(Duration::from_millis(10));
+        }
+    }
+    producer.flush(SOON)?;
+    Ok(())
+}
+
+/// The group's positions as a broker tells them.
+pub async fn committed(servers: &str, group: &str, topic: &str, partitions: i32) -> Result<BTreeMap<u32, i64>> {
+    let (servers, group, topic) = (servers.to_owned(), group.to_owned(), topic.to_owned());
+    tokio::task::spawn_blocking(move || {
+        let consumer: BaseConsumer =
+            ClientConfig::new().set("bootstrap.servers", &servers).set("group.id", &group).create()?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_range(&topic, 0, partitions - 1);
+        let answer = consumer.committed_offsets(list, SOON)?;
+        let mut found = BTreeMap::new();
+        for element in answer.elements() {
+            if let Offset::Offset(offset) = element.offset() {
+                found.insert(element.partition() as u32, offset);
+            }
+        }
+        Ok(found)
+    })
+    .await?
+}
+
+/// A source with its control.
+pub struct Member {
+    pub source: Box<dyn Source>,
+    pub control: Arc<dyn SourceControl>,
+    pub trackers: BTreeMap<PartitionId, Arc<Tracker>>,
+    /// Faults that `next` answered, in passing.
+    pub faults: Vec<Fault>,
+}
+
+impl Member {
+    pub async fn join(connector: &Arc<dyn Connector>, spec: SourceSpec) -> Result<Member> {
+        let (source, control) = connector.source(spec).await?;
+        Ok(Member { source, control, trackers: BTreeMap::new(), faults: Vec::new() })
+    }
+
+    /// The next event; faults are kept and passed over.
+    pub async fn next(&mut self, wait: Duration) -> Result<Option<Event>> {
+        let deadline = Instant::now() + wait;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match timeout(left, self.source.next()).await {
+                Err(_) => return Ok(None),
+                Ok(Err(fault)) => self.faults.push(fault),
+                Ok(Ok(event)) => {
+                    if let Event::Assigned(trackers) = &event {
+                        self.trackers.extend(trackers.iter().map(|t| (t.partition(), t.clone())));
+                    }
+                    if let Event::Revoked { partitions, .. } = &event {
+                        partitions.iter().for_each(|p| drop(self.trackers.remove(p)));
+                    }
+                    return Ok(Some(event));
+                }
+            }
+        }
+    }
+
+    /// Waits for an assignment and starts all of it with plenty of credit.
+    pub async fn assigned(&mut self, from: Option<Position>) -> Result<Vec<PartitionId>> {
+        loop {
+            match self.next(SOON).await?.with_context(|| format!("not assigned; faults: {:?}", self.faults))? {
+                Event::Assigned(trackers) if trackers.is_empty() => {}
+                Event::Assigned(trackers) => {
+                    let partitions: Vec<_> = trackers.iter().map(|t| t.partition()).collect();
+                    for partition in &partitions {
+                        self.control.start(*partition, from);
+                        self.control.credit(*partition, PLENTY);
+                    }
+                    return Ok(partitions);
+                }
+                Event::Revoked { .. } => {}
+                _ => bail!("an event before the assignment"),
+            }
+        }
+    }
+
+    pub async fn batch(&mut self) -> Result<Batch> {
+        match self.next(SOON).await?.with_context(|| format!("no batch; faults: {:?}", self.faults))? {
+            Event::Batch(batch) => Ok(batch),
+            other => bail!("{} instead of a batch", what(&other)),
+        }
+    }
+
+    /// Reads and settles until `count` messages came.
+    pub async fn read(&mut self, count: usize) -> Result<Vec<(PartitionId, Message)>> {
+        let mut read = Vec::new();
+        while read.len() < count {
+            let batch = self.batch().await.with_context(|| format!("after {} of {count}", read.len()))?;
+            let partition = batch.partition;
+            read.extend(batch.messages.iter().map(|m| (partition, m.clone())));
+            batch.ack.settle(0..batch.messages.len() as u32);
+        }
+        Ok(read)
+    }
+}
+
+pub fn what(event: &Event) -> String {
+    match event {
+        Event::Assigned(trackers) => format!("assigned {}", trackers.len()),
+        Event::Batch(batch) => format!("a batch of {}", batch.messages.len()),
+        Event::Revoked { partitions, lost, .. } => format!("revoked {partitions:?}, lost: {lost}"),
+        Event::Gap { partition, from, to } => format!("a gap in {partition} from {from} to {to}"),
+    }
+}
+
+pub fn message(value: impl Into<Bytes>) -> Message {
+    Message {
+        key: None,
+        value: Some(value.into()),
+        headers: Headers::default(),
+        time: None,
+        position: Position::Offset(0),
+        defect: None,
+    }
+}
+
+/// A unit as a lane gets it.
+pub fn unit(mut messages: Vec<Message>) -> Vec<Slice> {
+    for (at, message) in messages.iter_mut().enumerate() {
+        message.position = Position::Offset(at as u64);
+    }
+    let tracker = Tracker::new(PartitionId(0), || {});
+    tracker.admit(messages).map(|batch| Slice::whole(Arc::new(batch))).into_iter().collect()
+}
+
+pub async fn lane(sink: &Arc<dyn Sink>, partition: u32) -> Result<Box<dyn Lane>> {
+    Ok(sink.lane(LaneKey { target: PartitionId(partition), source: None }).await?)
+}
