@@ -1,1 +1,9 @@
+//! Trestle carries messages between Kafka, Pulsar and RocketMQ.
 
+pub mod admin;
+pub mod clusters;
+pub mod commands;
+pub mod config;
+pub mod pipeline;
+pub mod policy;
+pub mod supervisor;

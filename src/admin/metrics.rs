@@ -1,0 +1,72 @@
+//! The Prometheus recorder, and what each metric means.
+
+use std::time::Duration;
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// Seconds; a delivery on a quiet machine takes milliseconds, one through an outage minutes.
+const DURATION_BUCKETS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
+/// Between two rounds in which histograms are emptied of what nobody scraped.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// Makes the process's recorder. To be called once, before the first metric.
+pub fn install() -> Result<PrometheusHandle, String> {
+    let duration = Matcher::Full("trestle_delivery_duration_seconds".into());
+    let builder =
+        PrometheusBuilder::new().set_buckets_for_metric(duration, DURATION_BUCKETS).map_err(|e| e.to_string())?;
+    let handle = builder.install_recorder().map_err(|error| format!("metrics cannot be recorded: {error}"))?;
+    describe();
+    gauge!("trestle_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    gauge!("trestle_config_generation").set(1.0);
+    Ok(handle)
+}
+
+/// Keeps the recorder small where nobody scrapes it. Runs for ever.
+pub async fn upkeep(handle: PrometheusHandle) {
+    loop {
+        tokio::time::sleep(UPKEEP_EVERY).await;
+        handle.run_upkeep();
+    }
+}
+
+fn describe() {
+    let counters = [
+        ("trestle_messages_received_total", "Messages read for the first time"),
+        ("trestle_messages_redelivered_total", "Messages read again because they were not settled"),
+        ("trestle_messages_delivered_total", "Messages that the target's broker confirmed"),
+        ("trestle_messages_dead_lettered_total", "Messages that the dead-letter topic's broker confirmed, by cause"),
+        ("trestle_retries_total", "Sends that were tried again, by cause"),
+        ("trestle_order_breaks_total", "Messages stored behind one that was not"),
+        ("trestle_gaps_total", "Times that a source had lost what was to be read next"),
+    ];
+    for (name, text) in counters {
+        describe_counter!(name, Unit::Count, text);
+    }
+    describe_counter!(
+        "trestle_bytes_delivered_total",
+        Unit::Bytes,
+        "Bytes of messages that the target's broker confirmed"
+    );
+    describe_histogram!("trestle_delivery_duration_seconds", Unit::Seconds, "From received to settled");
+    let gauges = [
+        ("trestle_in_flight_messages", Unit::Count, "Messages received and not settled"),
+        ("trestle_in_flight_bytes", Unit::Bytes, "Bytes of messages received and not settled"),
+        (
+            "trestle_oldest_unsettled_age_seconds",
+            Unit::Seconds,
+            "Since the oldest message that is not settled was received",
+        ),
+        ("trestle_lag_seconds", Unit::Seconds, "How long the oldest message waits that is not settled"),
+        ("trestle_lag_messages", Unit::Count, "How far a partition's position is behind its end"),
+        ("trestle_gate_closed", Unit::Count, "1 while the target partition cannot take anything"),
+        ("trestle_paused_partitions", Unit::Count, "Source partitions without credit"),
+        ("trestle_route_up", Unit::Count, "1 while the hop runs"),
+        ("trestle_build_info", Unit::Count, "The version that runs"),
+        ("trestle_config_generation", Unit::Count, "How often a route table was loaded"),
+    ];
+    for (name, unit, text) in gauges {
+        describe_gauge!(name, unit, text);
+    }
+}

@@ -1,0 +1,71 @@
+//! HTTP for operators: health, readiness and metrics.
+
+pub mod metrics;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{Router, extract::State, http::StatusCode, routing::get};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::{net::TcpListener, sync::watch};
+
+use crate::pipeline::Status;
+
+/// What the pages are made of.
+#[derive(Clone)]
+pub struct Admin {
+    pub statuses: Arc<[Arc<Status>]>,
+    pub metrics: PrometheusHandle,
+}
+
+/// Serves until `stop` turns true.
+pub async fn serve(listener: TcpListener, admin: Admin, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
+    let stopped = async move {
+        // A sender that is gone says the same.
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
+    axum::serve(listener, router(admin)).with_graceful_shutdown(stopped).await
+}
+
+/// Listens on the admin address; the error names it.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+    let why = |error| format!("cannot listen on {address} (admin.listen): {error}");
+    TcpListener::bind(address).await.map_err(why)
+}
+
+fn router(admin: Admin) -> Router {
+    Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(async |State(admin): State<Admin>| admin.metrics.render()))
+        .with_state(admin)
+}
+
+/// 200 when every hop flows; else 503, and a line for each reason.
+async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
+    let mut lines = String::new();
+    for status in admin.statuses.iter() {
+        for (name, reason) in status.reasons() {
+            lines.push_str(&format!("{}/{}: {name}: {reason}\n", status.route, status.hop));
+        }
+    }
+    if lines.is_empty() { (StatusCode::OK, "ok\n".into()) } else { (StatusCode::SERVICE_UNAVAILABLE, lines) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn readiness_says_which_hop_waits_for_what() {
+        let status = Arc::new(Status::new("orders", "deliver"));
+        let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
+        let admin = Admin { statuses: Arc::from([status.clone()]), metrics };
+        assert_eq!(readyz(State(admin.clone())).await.0, StatusCode::SERVICE_UNAVAILABLE);
+        status.started();
+        assert_eq!(readyz(State(admin.clone())).await.0, StatusCode::OK);
+        status.set("partition 3", "no answer to a probe");
+        let (code, body) = readyz(State(admin)).await;
+        assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(body, "orders/deliver: partition 3: no answer to a probe\n");
+    }
+}

@@ -1,0 +1,260 @@
+//! The protocols that Trestle speaks: the only file that names them all.
+
+use std::sync::Arc;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use trestle_core::Connector;
+
+use crate::config::Cluster;
+
+/// Ties a crate's `Settings` and `connector` to the rest of its line.
+macro_rules! protocol {
+    ($name:literal, $crate_name:ident, $topic:ident, $folded:ident, $group:ident, $stages:expr, $dead_letters:expr) => {
+        Protocol {
+            name: $name,
+            topic: $topic,
+            folded: $folded,
+            group: $group,
+            stages: $stages,
+            dead_letters: $dead_letters,
+            schema: |generator| $crate_name::Settings::json_schema(generator),
+            connect: |cluster, settings| {
+                let settings = typed::<$crate_name::Settings>(settings)?;
+                $crate_name::connector(cluster, settings).map_err(|problem| SettingsError { path: Vec::new(), problem })
+            },
+        }
+    };
+}
+
+/// One line a protocol.
+const PROTOCOLS: &[Protocol] = &[
+    protocol!("kafka", trestle_kafka, kafka_topic, kafka_folded, any_group, STAGES, None),
+    protocol!("pulsar", trestle_pulsar, pulsar_topic, same, pulsar_subscription, STAGES, Some(DEAD_LETTERS)),
+    protocol!("rocketmq", trestle_rocketmq, rocketmq_topic, same, rocketmq_group, NEVER_STAGES, None),
+];
+
+/// Whether staged messages are safe there until the next hop delivered them.
+const STAGES: bool = true;
+const NEVER_STAGES: bool = false;
+/// A route's dead letters go here, with its name behind it, unless the table says otherwise.
+const DEAD_LETTERS: &str = "persistent://public/dlq-pulsar-bridge/";
+
+pub struct Protocol {
+    /// `type` in the table.
+    pub name: &'static str,
+    /// The topic's name in full, or what is wrong with it.
+    pub topic: fn(&str, Use) -> Result<String, String>,
+    /// Two topics that this makes equal cannot both exist.
+    pub folded: fn(&str) -> String,
+    /// What is wrong with the name of a consumer group or subscription.
+    pub group: fn(&str) -> Result<(), String>,
+    /// May be a route's `via`.
+    pub stages: bool,
+    /// Where it keeps dead letters by itself, if it does: the beginning of the topic's name.
+    pub dead_letters: Option<&'static str>,
+    schema: fn(&mut SchemaGenerator) -> Schema,
+    connect: fn(&str, Value) -> Result<Arc<dyn Connector>, SettingsError>,
+}
+
+/// What a topic is named for: some are only read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Use {
+    Read,
+    Write,
+}
+
+/// A connector does not take these settings.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SettingsError {
+    /// Keys that lead to the setting; empty when it speaks of several.
+    pub path: Vec<String>,
+    pub problem: String,
+}
+
+pub fn protocols() -> impl Iterator<Item = &'static Protocol> + Clone {
+    PROTOCOLS.iter()
+}
+
+pub fn protocol(name: &str) -> Option<&'static Protocol> {
+    protocols().find(|protocol| protocol.name == name)
+}
+
+/// Makes the connector of a checked cluster. Opens no connection.
+pub fn connect(cluster: &Cluster) -> Result<Arc<dyn Connector>, SettingsError> {
+    let unknown = || SettingsError { path: Vec::new(), problem: format!("nothing here speaks {}", cluster.protocol) };
+    let protocol = protocol(cluster.protocol).ok_or_else(unknown)?;
+    (protocol.connect)(&cluster.name, cluster.settings.clone()).map_err(|error| error.narrowed(&cluster.settings))
+}
+
+impl SettingsError {
+    /// A connector's own check names a setting in its words at best; points at the one it names.
+    fn narrowed(mut self, settings: &Value) -> Self {
+        let options = settings.get("options").and_then(Value::as_object);
+        let inner = options.into_iter().flat_map(|options| options.keys()).map(|key| (Some("options"), key));
+        let all = inner.chain(settings.as_object().into_iter().flat_map(|all| all.keys()).map(|key| (None, key)));
+        let named = all.filter(|(_, key)| self.problem.contains(key.as_str())).max_by_key(|(_, key)| key.len());
+        if let (true, Some((above, key))) = (self.path.is_empty(), named) {
+            self.path = above.map(str::to_owned).into_iter().chain([key.clone()]).collect();
+        }
+        self
+    }
+}
+
+/// Whether the connector has a setting of this name of its own.
+pub fn has_setting(protocol: &Protocol, name: &str) -> bool {
+    let schema = (protocol.schema)(&mut SchemaGenerator::default());
+    schema.get("properties").is_some_and(|properties| properties.get(name).is_some())
+}
+
+/// The JSON Schema of one cluster: what all have in common, and the settings of each protocol's connector.
+pub fn schema(generator: &mut SchemaGenerator) -> Schema {
+    let mut branches = Vec::new();
+    for protocol in PROTOCOLS {
+        let mut schema = Value::from((protocol.schema)(generator));
+        schema["properties"]["type"] = json!({ "type": "string", "const": protocol.name });
+        let durability = json!({
+            "type": "string",
+            "enum": ["replicated", "accepted"],
+            "default": "replicated",
+            "description": "When a message counts as stored that the broker accepted but did not store as safely as it is configured to.",
+        });
+        if schema["properties"].get("durability").is_none() {
+            schema["properties"]["durability"] = durability;
+        }
+        match schema["required"].as_array_mut() {
+            Some(required) => required.insert(0, "type".into()),
+            None => schema["required"] = json!(["type"]),
+        }
+        branches.push(schema);
+    }
+    schemars::json_schema!({ "oneOf": branches })
+}
+
+fn typed<T: DeserializeOwned>(settings: Value) -> Result<T, SettingsError> {
+    serde_path_to_error::deserialize(settings).map_err(|error| {
+        let segments = error.path().iter().map(|segment| segment.to_string().trim_matches(['[', ']']).to_owned());
+        SettingsError { path: segments.collect(), problem: error.inner().to_string() }
+    })
+}
+
+/// `org.apache.kafka.common.internals.Topic`.
+fn kafka_topic(name: &str, usage: Use) -> Result<String, String> {
+    const INTERNAL: [&str; 2] = ["__consumer_offsets", "__transaction_state"];
+    letters(name, "._-", 249)?;
+    match name {
+        "." | ".." => Err("`.` and `..` are no topics".into()),
+        _ if usage == Use::Write && INTERNAL.contains(&name) => Err("the broker keeps this topic for itself".into()),
+        _ => Ok(name.to_owned()),
+    }
+}
+
+/// Kafka names its metrics with `_` for `.`, and refuses a topic whose name then is taken.
+fn kafka_folded(name: &str) -> String {
+    name.replace('.', "_")
+}
+
+fn same(name: &str) -> String {
+    name.to_owned()
+}
+
+/// `org.apache.pulsar.common.naming.TopicName` and `NamedEntity`.
+fn pulsar_topic(name: &str, _: Use) -> Result<String, String> {
+    let Some(path) = name.strip_prefix("persistent://") else {
+        if name.starts_with("non-persistent://") {
+            return Err("a non-persistent topic loses messages by design".into());
+        }
+        let full = if name.matches('/').count() == 2 { name.to_owned() } else { format!("public/default/{name}") };
+        return Err(format!("write it in full: persistent://{full}"));
+    };
+    let [tenant, namespace, topic] = path.split('/').collect::<Vec<_>>()[..] else {
+        return Err("it has the form persistent://tenant/namespace/name".into());
+    };
+    letters(tenant, "-=:._", 255).and_then(|()| letters(namespace, "-=:._", 255))?;
+    if topic.is_empty() || topic.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err("its last part is empty, or has a blank in it".into());
+    }
+    if let Some((whole, number)) = topic.rsplit_once("-partition-")
+        && number.parse::<u32>().is_ok()
+    {
+        return Err(format!("`-partition-{number}` names one partition: name the topic, persistent://{tenant}/{namespace}/{whole}"));
+    }
+    Ok(name.to_owned())
+}
+
+/// `org.apache.rocketmq.common.topic.TopicValidator`. Retry and dead-letter topics of a group are only read.
+fn rocketmq_topic(name: &str, usage: Use) -> Result<String, String> {
+    const SYSTEM: [&str; 9] = [
+        "TBW102",
+        "SCHEDULE_TOPIC_XXXX",
+        "BenchmarkTest",
+        "RMQ_SYS_TRANS_HALF_TOPIC",
+        "RMQ_SYS_TRACE_TOPIC",
+        "RMQ_SYS_TRANS_OP_HALF_TOPIC",
+        "TRANS_CHECK_MAX_TIME_TOPIC",
+        "SELF_TEST_TOPIC",
+        "OFFSET_MOVED_EVENT",
+    ];
+    letters(name, "%|_-", 127)?;
+    let system = SYSTEM.contains(&name) || name.starts_with("rmq_sys_");
+    if system || (usage == Use::Write && (name.starts_with("%RETRY%") || name.starts_with("%DLQ%"))) {
+        return Err("the broker keeps this topic for itself".into());
+    }
+    Ok(name.to_owned())
+}
+
+fn any_group(name: &str) -> Result<(), String> {
+    if name.chars().any(char::is_control) { Err("it has a control character in it".into()) } else { Ok(()) }
+}
+
+/// It is part of the path of the admin API and of the cursor's name.
+fn pulsar_subscription(name: &str) -> Result<(), String> {
+    if name.chars().any(|c| c == '/' || c.is_whitespace() || c.is_control()) {
+        return Err("it has a slash or a blank in it".into());
+    }
+    Ok(())
+}
+
+/// `org.apache.rocketmq.client.Validators`: the rest of what is allowed is taken by `%RETRY%` before the name.
+fn rocketmq_group(name: &str) -> Result<(), String> {
+    letters(name, "%|_-", 120)
+}
+
+/// Letters and digits of ASCII, and `others`; 1 to `most` of them.
+pub fn letters(name: &str, others: &str, most: usize) -> Result<(), String> {
+    match name.chars().find(|c| !c.is_ascii_alphanumeric() && !others.contains(*c)) {
+        Some(c) => Err(format!("`{}` is not allowed in it, only letters, digits and {others}", c.escape_default())),
+        None if name.is_empty() => Err("it is empty".into()),
+        None if name.len() > most => Err(format!("it is longer than {most} characters")),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_protocol_names_topics_its_own_way() {
+        let legal = |protocol: &str, name: &str, usage| (super::protocol(protocol).unwrap().topic)(name, usage).is_ok();
+        for (protocol, good, bad) in [
+            ("kafka", &["orders", "a.b_c-d"][..], &["", ".", "a b", "a/b", "ö", "__consumer_offsets"][..]),
+            (
+                "pulsar",
+                &["persistent://public/default/orders", "persistent://a/b/c-partition-x"],
+                &["orders", "public/default/orders", "non-persistent://a/b/c", "persistent://a/b", "persistent://a/b/c-partition-3"],
+            ),
+            ("rocketmq", &["orders", "a_b-c"], &["", "a.b", "TBW102", "rmq_sys_x", "%DLQ%group"]),
+        ] {
+            for name in good {
+                assert!(legal(protocol, name, Use::Write), "{protocol} {name}");
+            }
+            for name in bad {
+                assert!(!legal(protocol, name, Use::Write), "{protocol} {name}");
+            }
+        }
+        assert!(legal("rocketmq", "%DLQ%group", Use::Read), "a group's own dead letters may be read");
+        assert!(!legal("kafka", &"x".repeat(250), Use::Read) && !legal("rocketmq", &"x".repeat(128), Use::Read));
+    }
+}

@@ -1,0 +1,42 @@
+//! One file a command. Each takes what the command line says and answers with how it went.
+
+pub mod check;
+pub mod run;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::ValueEnum;
+
+/// How a command ended; the numbers are a contract.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    Fine = 0,
+    /// It failed while running.
+    Failed = 1,
+    /// The command line or the route table is wrong.
+    Wrong = 2,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// How a command says what it found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Writes a command's answer to standard output. A reader that went away is no error.
+pub fn answer(text: &str) {
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+}

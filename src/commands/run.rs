@@ -1,0 +1,88 @@
+//! `trestle run`: carries messages until it is told to stop.
+
+use std::{io::IsTerminal, sync::Arc};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+
+use super::Exit;
+use crate::{
+    admin::{self, Admin},
+    config::Table,
+    supervisor::Supervisor,
+};
+
+/// What is logged, as `target=level` pairs; the environment variable of this name says otherwise.
+const LOG_VARIABLE: &str = "TRESTLE_LOG";
+/// Trestle says each change of state. Clients repeat every failed attempt at lower levels.
+const LOG_DEFAULT: &str = "error,trestle=info";
+
+/// Runs every route of the table. Returns after a drain.
+pub fn run(table: Table) -> Exit {
+    log();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&format!("the runtime does not start: {error}")),
+    };
+    let exit = runtime.block_on(carry(table)).map_or_else(|error| failed(&error), |()| Exit::Fine);
+    // Whatever still runs belongs to clients that were told to close and did not.
+    runtime.shutdown_background();
+    exit
+}
+
+async fn carry(table: Table) -> Result<(), String> {
+    let metrics = admin::metrics::install()?;
+    let listener = admin::listen(table.listen).await?;
+    let (shutdown, stopping) = watch::channel(false);
+    let (drained, finished) = watch::channel(false);
+    let supervisor = Supervisor::start(&table, &stopping)?;
+    tracing::info!(table = %table.file.display(), routes = table.routes.len(), admin = %table.listen, version = env!("CARGO_PKG_VERSION"), "running");
+    let statuses = Arc::from(supervisor.statuses.clone());
+    let pages = tokio::spawn(admin::serve(listener, Admin { statuses, metrics: metrics.clone() }, finished));
+    let upkeep = tokio::spawn(admin::metrics::upkeep(metrics));
+    let signals = tokio::spawn(on_signals(shutdown).map_err(|error| format!("signals cannot be heard: {error}"))?);
+    supervisor.drained().await;
+    tracing::info!("every route has drained");
+    drained.send_replace(true);
+    upkeep.abort();
+    signals.abort();
+    pages.await.map_err(|error| error.to_string())?.map_err(|error| format!("the admin server ended: {error}"))
+}
+
+/// The first SIGTERM or SIGINT drains. A second one ends the process at once: what was not settled is read again.
+fn on_signals(shutdown: watch::Sender<bool>) -> std::io::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if shutdown.send_replace(true) {
+                tracing::warn!("told to stop a second time: ending at once");
+                std::process::exit(Exit::Failed as i32);
+            }
+            tracing::info!("told to stop: draining; a second signal ends at once");
+        }
+    })
+}
+
+/// Text on a terminal, JSON otherwise.
+fn log() {
+    let wanted = std::env::var(LOG_VARIABLE).ok().and_then(|text| text.parse::<Targets>().ok());
+    let targets = wanted.or_else(|| LOG_DEFAULT.parse().ok()).unwrap_or_default();
+    let registry = tracing_subscriber::registry().with(targets);
+    if std::io::stderr().is_terminal() {
+        registry.with(tracing_subscriber::fmt::layer().with_target(false).with_writer(std::io::stderr)).init();
+    } else {
+        registry.with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).init();
+    }
+}
+
+fn failed(error: &str) -> Exit {
+    tracing::error!(error, "failed");
+    Exit::Failed
+}

@@ -1,0 +1,300 @@
+//! What a table means: names that exist, limits that hold, defaults filled in.
+
+use std::{collections::BTreeMap, ops::RangeInclusive, path::Path, sync::Arc};
+
+use serde_json::Value;
+use trestle_core::{Guarantee, Start};
+
+use super::{
+    mistake::Mistake,
+    quantity::{Size, Time},
+    secrets::Secrets,
+    shape,
+    table::{Cluster, Endpoint, Hop, Memory, Route, Table},
+    topology,
+    yaml::{Kind, Node, Span},
+};
+use crate::{
+    clusters::{self, Use},
+    pipeline::{MaxAhead, Placement},
+    policy::retry::Retry,
+};
+
+/// Characters of a cluster's or route's name: it becomes part of groups, topics and labels everywhere.
+const MAX_NAME: usize = 64;
+const RETRY_DELAY: RangeInclusive<Time> = Time::millis(1)..=Time::millis(3_600_000);
+const SEND_TIMEOUT: RangeInclusive<Time> = Time::millis(100)..=Time::millis(300_000);
+/// Half of what Kafka's clients allow between two polls, <https://kafka.apache.org/documentation/#consumerconfigs_max.poll.interval.ms>.
+const REVOKE_TIMEOUT: RangeInclusive<Time> = Time::millis(100)..=Time::millis(150_000);
+const COMMIT_INTERVAL: RangeInclusive<Time> = Time::millis(10)..=Time::millis(60_000);
+const MAX_AHEAD: RangeInclusive<Size> = Size(1 << 10)..=Size::mib(1 << 20);
+const GRACE: RangeInclusive<Time> = Time::millis(100)..=Time::millis(3_600_000);
+const LARGEST_MESSAGE: RangeInclusive<Size> = Size(1 << 10)..=Size::mib(1_024);
+const MEMORY: RangeInclusive<Size> = Size::mib(1)..=Size::mib(1 << 20);
+
+/// The table as far as it makes sense; it may be used only when no mistake is an error.
+pub fn check(file: &Path, root: &Node, value: Value, secrets: &Secrets, mistakes: &mut Vec<Mistake>) -> Option<Table> {
+    let shape: shape::Table = match serde_json::from_value(value) {
+        Ok(shape) => shape,
+        Err(error) => {
+            mistakes.push(Mistake::at(root.span, secrets.scrub(&error.to_string())));
+            return None;
+        }
+    };
+    let mut checker = Checker { root, secrets, mistakes, clusters: BTreeMap::new() };
+    checker.clusters(&shape.clusters);
+    let mut routes = BTreeMap::new();
+    for (name, route) in &shape.routes {
+        routes.insert(name.clone(), Arc::new(checker.route(name, route)));
+    }
+    let memory = checker.memory(&shape.memory);
+    checker.grace(&shape);
+    let clusters = checker.clusters;
+    topology::check(root, &routes, mistakes);
+    // A wrong address was reported when its form was checked.
+    let listen = shape.admin.listen.parse().ok()?;
+    Some(Table { file: file.to_owned(), clusters, routes, listen, memory, grace: shape.shutdown.grace.0 })
+}
+
+struct Checker<'a> {
+    root: &'a Node,
+    secrets: &'a Secrets,
+    mistakes: &'a mut Vec<Mistake>,
+    clusters: BTreeMap<String, Arc<Cluster>>,
+}
+
+/// The `protocol` of a cluster that is not known; whatever uses it was reported already or is not checked.
+const UNKNOWN: &str = "";
+
+impl Checker<'_> {
+    fn clusters(&mut self, clusters: &BTreeMap<String, Value>) {
+        // Also those whose settings are wrong: their names are known.
+        let Some((_, Node { kind: Kind::Map(written), .. })) = self.root.get("clusters") else { return };
+        for (key, _) in written {
+            let name = key.name.as_str();
+            self.name(&["clusters", name], name, key.span);
+            let cluster = self.cluster(name, clusters.get(name).cloned().unwrap_or_default());
+            self.clusters.insert(name.to_owned(), Arc::new(cluster));
+        }
+    }
+
+    fn cluster(&mut self, name: &str, mut settings: Value) -> Cluster {
+        let text = |name| settings.get(name).and_then(Value::as_str);
+        let protocol = text("type").and_then(clusters::protocol);
+        let guarantee = if text("durability") == Some("accepted") { Guarantee::Accepted } else { Guarantee::Replicated };
+        if let Some(settings) = settings.as_object_mut() {
+            settings.remove("type");
+            if protocol.is_some_and(|protocol| !clusters::has_setting(protocol, "durability")) {
+                settings.remove("durability");
+            }
+        }
+        let protocol = protocol.map_or(UNKNOWN, |protocol| protocol.name);
+        let cluster = Cluster { name: name.to_owned(), protocol, guarantee, settings };
+        // Settings that do not even have the right form were reported already.
+        let under = Mistake::on(self.root, &["clusters", name], "").path;
+        let reported = self.mistakes.iter().any(|m| m.path == under || m.path.starts_with(&format!("{under}/")));
+        if protocol != UNKNOWN
+            && !reported
+            && let Err(error) = clusters::connect(&cluster)
+        {
+            let path: Vec<_> = ["clusters", name].into_iter().chain(error.path.iter().map(String::as_str)).collect();
+            self.say(&path, self.secrets.scrub(&error.problem));
+        }
+        cluster
+    }
+
+    fn route(&mut self, name: &str, route: &shape::Route) -> Route {
+        let at = |rest: &'static [&'static str]| -> Vec<&str> { ["routes", name].into_iter().chain(rest.iter().copied()).collect() };
+        if let Some((key, _)) = self.root.get("routes").and_then(|(_, routes)| routes.get(name)) {
+            self.name(&at(&[]), name, key.span);
+        }
+        let (from, to) = (&route.from, &route.to);
+        let source = self.endpoint(&at(&["from"]), &from.cluster, &from.topic, &from.options, Use::Read);
+        let target = self.endpoint(&at(&["to"]), &to.cluster, &to.topic, &to.options, Use::Write);
+        let group = from.group.clone().unwrap_or_else(|| format!("trestle-{name}"));
+        self.group(&at(&["from", "group"]), &source, &group);
+        let placement = match route.partitioning {
+            shape::Partitioning::Key => Placement::Key,
+            shape::Partitioning::Same => Placement::Same,
+        };
+        let start = match from.start {
+            shape::Start::Earliest => Start::Earliest,
+            shape::Start::Latest => Start::Latest,
+        };
+        let hop = |name, from: Endpoint, group, to: Endpoint| {
+            Hop { name, from, group, start, on_gap: route.from.on_gap, to, placement, fenced: false }
+        };
+        let mut staging = None;
+        let hops = match &route.via {
+            None => vec![hop("deliver", source.clone(), group, target.clone())],
+            Some(via) => {
+                let stage = self.endpoint(&at(&["via"]), &via.cluster, &via.topic, &via.options, Use::Write);
+                if clusters::protocol(stage.cluster.protocol).is_some_and(|protocol| !protocol.stages) {
+                    let stages = clusters::protocols().filter(|p| p.stages).map(|p| p.name).collect::<Vec<_>>().join(" or ");
+                    let problem = format!("{} cannot stage messages", stage.cluster.protocol);
+                    self.mistakes.push(self.at(&at(&["via", "cluster"]), problem).expected(format!("a cluster of type {stages}")));
+                }
+                let second = via.group.clone().unwrap_or_else(|| format!("trestle-{name}-deliver"));
+                self.group(&at(&["via", "group"]), &stage, &second);
+                let first = Hop { placement: Placement::Same, fenced: true, ..hop("stage", source.clone(), group, stage.clone()) };
+                // Whatever was staged is to be delivered, wherever the route began.
+                let second = Hop { start: Start::Earliest, ..hop("deliver", stage.clone(), second, target.clone()) };
+                staging = Some(stage);
+                vec![first, second]
+            }
+        };
+        let clusters = [staging.as_ref(), Some(&source), Some(&target)].into_iter().flatten().map(|e| e.cluster.clone());
+        let dead_letter = self.dead_letter(name, route.dead_letter.as_ref(), clusters.collect());
+        let retry = &route.retry;
+        if self.within(&at(&["retry", "initial"]), retry.initial, RETRY_DELAY)
+            && self.within(&at(&["retry", "max"]), retry.max, RETRY_DELAY)
+            && retry.initial > retry.max
+        {
+            self.say(&at(&["retry", "max"]), format!("the longest delay is shorter than the first, {}", retry.initial));
+        }
+        self.within(&at(&["send_timeout"]), route.send_timeout, SEND_TIMEOUT);
+        self.within(&at(&["revoke_timeout"]), route.revoke_timeout, REVOKE_TIMEOUT);
+        self.within(&at(&["commit_interval"]), route.commit_interval, COMMIT_INTERVAL);
+        self.within(&at(&["max_ahead", "bytes"]), route.max_ahead.bytes, MAX_AHEAD);
+        Route {
+            name: name.to_owned(),
+            hops,
+            dead_letter,
+            order: route.order,
+            retry: Retry { initial: retry.initial.0, max: retry.max.0, retries: retry.retries },
+            send_timeout: route.send_timeout.0,
+            revoke_timeout: route.revoke_timeout.0,
+            commit_interval: route.commit_interval.0,
+            max_ahead: MaxAhead { messages: route.max_ahead.messages as usize, bytes: bytes(route.max_ahead.bytes) },
+            stamp: route.stamp,
+        }
+    }
+
+    fn endpoint(&mut self, path: &[&str], cluster: &str, topic: &str, options: &BTreeMap<String, String>, usage: Use) -> Endpoint {
+        let cluster = self.known(path, cluster);
+        let topic = self.topic(path, &cluster, topic, usage);
+        Endpoint { cluster, topic, options: options.clone() }
+    }
+
+    /// In full, as the cluster's protocol names it.
+    fn topic(&mut self, path: &[&str], cluster: &Cluster, topic: &str, usage: Use) -> String {
+        match clusters::protocol(cluster.protocol) {
+            // An empty one was reported already.
+            Some(protocol) if !topic.is_empty() => (protocol.topic)(topic, usage).unwrap_or_else(|why| {
+                self.say(&[path, &["topic"]].concat(), format!("`{topic}` is not a {} topic: {why}", protocol.name));
+                topic.to_owned()
+            }),
+            _ => topic.to_owned(),
+        }
+    }
+
+    fn known(&mut self, path: &[&str], name: &str) -> Arc<Cluster> {
+        if let Some(cluster) = self.clusters.get(name) {
+            return cluster.clone();
+        }
+        if !name.is_empty() && !self.clusters.is_empty() {
+            let known = self.clusters.keys().map(String::as_str);
+            let mistake = self.at(&[path, &["cluster"]].concat(), format!("there is no cluster `{name}`")).one_of(name, known);
+            self.mistakes.push(mistake);
+        }
+        unknown(name)
+    }
+
+    fn group(&mut self, path: &[&str], at: &Endpoint, group: &str) {
+        if let Some(protocol) = clusters::protocol(at.cluster.protocol)
+            && let Err(why) = (protocol.group)(group)
+        {
+            self.say(path, format!("`{group}` is not a {} group: {why}", protocol.name));
+        }
+    }
+
+    /// As the route says, else on a cluster that keeps dead letters by itself: one of the route's own, or the only one.
+    fn dead_letter(&mut self, route: &str, written: Option<&shape::DeadLetter>, own: Vec<Arc<Cluster>>) -> Endpoint {
+        let path = ["routes", route, "dead_letter"];
+        let keeps = |cluster: &Cluster| clusters::protocol(cluster.protocol).and_then(|protocol| protocol.dead_letters);
+        let cluster = match written {
+            Some(written) => self.known(&path, &written.cluster),
+            None => {
+                let mut all = self.clusters.values().filter(|cluster| keeps(cluster).is_some());
+                let only = all.next().filter(|_| all.next().is_none());
+                match own.iter().find(|cluster| keeps(cluster).is_some()).or(only) {
+                    Some(cluster) => cluster.clone(),
+                    None => {
+                        if own.iter().all(|cluster| cluster.protocol != UNKNOWN) {
+                            let expected = "`dead_letter: { cluster: ..., topic: ... }`, on a cluster of this table";
+                            self.mistakes.push(self.at(&path, "its dead letters have no place").expected(expected));
+                        }
+                        return Endpoint { cluster: unknown(""), topic: String::new(), options: BTreeMap::new() };
+                    }
+                }
+            }
+        };
+        let topic = match (written.and_then(|written| written.topic.as_deref()), keeps(&cluster)) {
+            (Some(topic), _) => topic.to_owned(),
+            (None, Some(beginning)) => format!("{beginning}{route}"),
+            (None, None) => {
+                if cluster.protocol != UNKNOWN {
+                    let problem = format!("`topic` is missing: {} has no place for dead letters by itself", cluster.protocol);
+                    self.say(&path, problem);
+                }
+                String::new()
+            }
+        };
+        let topic = self.topic(&path, &cluster, &topic, Use::Write);
+        Endpoint { cluster, topic, options: BTreeMap::new() }
+    }
+
+    fn memory(&mut self, memory: &shape::Memory) -> Memory {
+        let fine = self.within(&["memory", "limit"], memory.limit, MEMORY)
+            & self.within(&["memory", "largest_message"], memory.largest_message, LARGEST_MESSAGE);
+        if fine && memory.limit.0 < memory.largest_message.0 * 2 {
+            let problem = format!("two messages of the largest size, {}, do not fit", memory.largest_message);
+            self.say(&["memory", "limit"], problem);
+        }
+        Memory { limit: bytes(memory.limit), largest_message: bytes(memory.largest_message) }
+    }
+
+    /// A drain must be able to wait as long as a revoke does.
+    fn grace(&mut self, shape: &shape::Table) {
+        let (path, grace) = (["shutdown", "grace"], shape.shutdown.grace);
+        let slowest = shape.routes.iter().max_by_key(|(_, route)| route.revoke_timeout);
+        if self.within(&path, grace, GRACE)
+            && let Some((name, route)) = slowest
+            && grace < route.revoke_timeout
+        {
+            self.say(&path, format!("{grace} is shorter than the `revoke_timeout` of route {name}, {}", route.revoke_timeout));
+        }
+    }
+
+    fn name(&mut self, path: &[&str], name: &str, at: Span) {
+        if let Err(why) = clusters::letters(name, "_-", MAX_NAME) {
+            self.mistakes.push(Mistake::at(at, format!("`{name}` is not a name: {why}")).path(path));
+        }
+    }
+
+    fn within<T: PartialOrd + std::fmt::Display>(&mut self, path: &[&str], value: T, range: RangeInclusive<T>) -> bool {
+        let within = range.contains(&value);
+        if !within {
+            let expected = format!("{} to {}", range.start(), range.end());
+            self.mistakes.push(self.at(path, format!("{value} is out of range")).expected(expected));
+        }
+        within
+    }
+
+    fn at(&self, path: &[&str], problem: impl Into<String>) -> Mistake {
+        Mistake::on(self.root, path, problem)
+    }
+
+    fn say(&mut self, path: &[&str], problem: impl Into<String>) {
+        self.mistakes.push(self.at(path, problem));
+    }
+}
+
+fn unknown(name: &str) -> Arc<Cluster> {
+    let (guarantee, settings) = (Guarantee::default(), Value::Null);
+    Arc::new(Cluster { name: name.to_owned(), protocol: UNKNOWN, guarantee, settings })
+}
+
+fn bytes(size: Size) -> usize {
+    usize::try_from(size.0).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,80 @@
+//! The route table: `shape` is what is written, `table` what is meant. In between every mistake is found at once:
+//! `yaml` (text to a tree with places), `secrets` (`${NAME}`), `conform` (types, by the JSON Schema of `shape`),
+//! `meaning` (names, limits) and `topology` (what routes do to each other).
+
+mod conform;
+mod meaning;
+mod mistake;
+mod quantity;
+mod secrets;
+mod shape;
+mod table;
+mod topology;
+mod yaml;
+
+use std::path::Path;
+
+pub use mistake::{Mistake, Severity, window_start};
+pub use secrets::Environment;
+pub use shape::schema;
+pub use table::{Cluster, Endpoint, Hop, Memory, OnGap, Order, Route, Table};
+
+use yaml::Span;
+
+/// Bytes of a table at most.
+const MAX_TABLE: u64 = 64 << 20;
+
+/// A table, if there is none of severity `Error` among the mistakes.
+pub struct Checked {
+    pub table: Option<Table>,
+    /// By place in the file.
+    pub mistakes: Vec<Mistake>,
+}
+
+/// Reads and checks a table, with the environment of this process.
+pub fn load(file: &Path) -> Checked {
+    match read(file) {
+        Ok(text) => check(file, &text, &|name| std::env::var(name).ok()),
+        Err(mistake) => Checked { table: None, mistakes: vec![mistake] },
+    }
+}
+
+/// Checks a table. Reads nothing but the files that `${file:/path}` names, and connects to nothing.
+pub fn check(file: &Path, text: &str, environment: Environment<'_>) -> Checked {
+    let mut document = yaml::read(text);
+    let mut mistakes = std::mem::take(&mut document.mistakes);
+    let mut table = None;
+    match &mut document.root {
+        Some(root) => {
+            let secrets = secrets::fill(root, text, environment, &mut mistakes);
+            let value = conform::conform(root, &schema(), document.whole, &mut mistakes);
+            if document.whole {
+                table = meaning::check(file, root, value, &secrets, &mut mistakes);
+            }
+        }
+        None if document.whole => mistakes.push(Mistake::at(Span { line: 1, column: 1, width: 1 }, "the table is empty")),
+        None => {}
+    }
+    mistake::complete(&mut mistakes, text);
+    if mistakes.iter().any(|mistake| mistake.severity == Severity::Error) {
+        table = None;
+    }
+    Checked { table, mistakes }
+}
+
+fn read(file: &Path) -> Result<String, Mistake> {
+    let start = Span { line: 1, column: 1, width: 1 };
+    let bytes = std::fs::metadata(file)
+        .and_then(|about| if about.len() > MAX_TABLE { Err(std::io::Error::other("larger than 64 MiB")) } else { Ok(()) })
+        .and_then(|()| std::fs::read(file))
+        .map_err(|error| Mistake::at(start, format!("cannot read the table: {error}")))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let before = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]).into_owned();
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        Mistake::at(Span { line, column, width: 1 }, "this is not UTF-8")
+    })
+}
+
+#[cfg(test)]
+mod tests;

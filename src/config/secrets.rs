@@ -1,0 +1,253 @@
+//! `${NAME}` and `${file:/path}`, filled in for any value; and keeping what is secret out of every message.
+
+use std::io::Read;
+
+use super::{
+    mistake::Mistake,
+    yaml::{Kind, Node, Span},
+};
+
+/// Bytes of a file that is filled in.
+const MAX_FILE: u64 = 1 << 20;
+/// Shorter values are not blotted out of messages: it would make them unreadable and hide nothing.
+const MIN_SECRET: usize = 3;
+/// A key that holds one of these holds a secret.
+const SECRET_WORDS: [&str; 7] = ["password", "passwd", "secret", "token", "credential", "private", "key.pem"];
+
+/// Where the values of `${NAME}` come from.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Values that no message may show.
+#[derive(Default)]
+pub struct Secrets(Vec<String>);
+
+impl Secrets {
+    /// The text with every secret in it blotted out.
+    pub fn scrub(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
+    }
+
+    fn keep(&mut self, value: &str) {
+        if value.len() >= MIN_SECRET {
+            self.0.push(value.to_owned());
+        }
+    }
+}
+
+/// Whether the value under this key is a secret.
+pub fn is_secret(key: &str) -> bool {
+    let key = key.to_lowercase();
+    SECRET_WORDS.iter().any(|word| key.contains(word))
+}
+
+/// Fills in every value of the tree. What cannot be had becomes [`Kind::Unknown`], with a mistake.
+pub fn fill(root: &mut Node, source: &str, environment: Environment<'_>, mistakes: &mut Vec<Mistake>) -> Secrets {
+    let lines = if source.contains("${") { source.lines().collect() } else { Vec::new() };
+    let mut filler = Filler { lines, environment, mistakes, secrets: Secrets::default() };
+    filler.node(root, false);
+    // The longest first: one value may hold another.
+    filler.secrets.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    filler.secrets.0.dedup();
+    filler.secrets
+}
+
+struct Filler<'a> {
+    lines: Vec<&'a str>,
+    environment: Environment<'a>,
+    mistakes: &'a mut Vec<Mistake>,
+    secrets: Secrets,
+}
+
+impl Filler<'_> {
+    fn node(&mut self, node: &mut Node, secret: bool) {
+        match &mut node.kind {
+            Kind::List(items) => items.iter_mut().for_each(|item| self.node(item, secret)),
+            Kind::Map(entries) => {
+                entries.iter_mut().for_each(|(key, value)| self.node(value, secret || is_secret(&key.name)));
+            }
+            Kind::Text { text, .. } if text.contains("${") => match self.text(text, node.span) {
+                Some(filled) => *text = filled,
+                None => node.kind = Kind::Unknown,
+            },
+            Kind::Text { text, .. } if secret => self.secrets.keep(text),
+            Kind::Text { .. } | Kind::Unknown => {}
+        }
+    }
+
+    fn text(&mut self, text: &str, span: Span) -> Option<String> {
+        let (mut filled, mut rest, mut whole) = (String::new(), text, true);
+        while let Some(at) = rest.find("${") {
+            let (before, from) = rest.split_at(at);
+            if let Some(literal) = before.strip_suffix('$') {
+                filled.push_str(literal);
+                filled.push_str("${");
+                rest = &from[2..];
+                continue;
+            }
+            filled.push_str(before);
+            let Some(end) = from.find('}') else {
+                let mistake = Mistake::at(self.place(from, span), "`${` is never closed");
+                self.mistakes.push(mistake.expected("`${NAME}` or `${file:/path}`; `$${` stands for the text `${` itself"));
+                return None;
+            };
+            let (reference, after) = from.split_at(end + 1);
+            match self.value(&reference[2..end]) {
+                Ok(value) => {
+                    self.secrets.keep(&value);
+                    filled.push_str(&value);
+                }
+                Err((problem, expected)) => {
+                    self.mistakes.push(Mistake::at(self.place(reference, span), problem).expected(expected));
+                    whole = false;
+                }
+            }
+            rest = after;
+        }
+        filled.push_str(rest);
+        whole.then_some(filled)
+    }
+
+    fn value(&self, reference: &str) -> Result<String, (String, &'static str)> {
+        if let Some(path) = reference.strip_prefix("file:") {
+            let text = read(path).map_err(|e| (format!("cannot read {path}: {e}"), "a file of text that can be read"))?;
+            let text = text.strip_suffix('\n').unwrap_or(&text);
+            return Ok(text.strip_suffix('\r').unwrap_or(text).to_owned());
+        }
+        let mut letters = reference.chars();
+        let first = letters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
+        if !first || !letters.all(|c| c.is_ascii_alphanumeric() || c == '_') {
+            let problem = format!("`{reference}` is not the name of an environment variable");
+            return Err((problem, "`${NAME}` or `${file:/path}`; `$${` stands for the text `${` itself"));
+        }
+        (self.environment)(reference)
+            .ok_or_else(|| (format!("the environment variable {reference} is not set"), "it in the environment"))
+    }
+
+    /// Where a reference stands: found in the line, because escapes before it may have moved it.
+    fn place(&self, reference: &str, span: Span) -> Span {
+        let line = self.lines.get(span.line.saturating_sub(1)).copied().unwrap_or_default();
+        let start = line.char_indices().nth(span.column.saturating_sub(1)).map_or(line.len(), |(at, _)| at);
+        match line[start..].find(reference) {
+            Some(at) => {
+                let column = line[..start + at].chars().count() + 1;
+                Span { line: span.line, column, width: reference.chars().count() }
+            }
+            None => span,
+        }
+    }
+}
+
+fn read(path: &str) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(std::io::Error::other("larger than 1 MiB"));
+    }
+    Ok(text)
+}
+
+/// The line with what looks like a secret replaced by as many `*`, so that columns stay true. Works on the text alone:
+/// a line is shown also when its YAML could not be read.
+pub fn blot(line: &str) -> String {
+    let mut hidden = vec![false; line.len()];
+    for word in SECRET_WORDS {
+        for (at, _) in line.to_ascii_lowercase().match_indices(word) {
+            hide(&mut hidden, value_after(line, at + word.len()));
+        }
+    }
+    // scheme://user:password@host
+    for (at, _) in line.match_indices("://") {
+        let from = at + 3;
+        let end = line[from..].find(['/', ' ', '"', '\'', ',']).map_or(line.len(), |end| from + end);
+        if let (Some(colon), Some(host)) = (line[from..end].find(':'), line[from..end].rfind('@'))
+            && colon < host
+        {
+            hide(&mut hidden, from + colon + 1..from + host);
+        }
+    }
+    line.char_indices().map(|(at, c)| if hidden[at] { '*' } else { c }).collect()
+}
+
+fn hide(hidden: &mut [bool], range: std::ops::Range<usize>) {
+    if let Some(range) = hidden.get_mut(range) {
+        range.fill(true);
+    }
+}
+
+/// The value of the key that ends at or after `from`; empty when there is none or when it is only a reference.
+fn value_after(line: &str, from: usize) -> std::ops::Range<usize> {
+    let nothing = from..from;
+    let Some(colon) = line[from..].find([':', '=', ',', '}']).map(|at| from + at) else { return nothing };
+    if !matches!(line.as_bytes().get(colon), Some(b':' | b'=')) {
+        return nothing;
+    }
+    let value = line[colon + 1..].trim_start();
+    let start = line.len() - value.len();
+    let end = match value.chars().next() {
+        Some(quote @ ('"' | '\'')) => value[1..].find(quote).map_or(line.len(), |end| start + end + 2),
+        _ if value.starts_with("${") && value.trim_end().ends_with('}') => return nothing,
+        // Inside `{ }` a plain value ends at a comma or brace; elsewhere at the end of the line.
+        _ if line[..start].contains('{') => value.find([',', '}']).map_or(line.len(), |end| start + end),
+        _ => line.len(),
+    };
+    start..end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::yaml, *};
+
+    fn filled(text: &str) -> (Node, Vec<Mistake>, Secrets) {
+        let mut root = yaml::read(text).root.unwrap();
+        let mut mistakes = Vec::new();
+        let environment = |name: &str| (name == "NAME").then(|| "value".to_owned());
+        let secrets = fill(&mut root, text, &environment, &mut mistakes);
+        (root, mistakes, secrets)
+    }
+
+    fn text(root: &Node, name: &str) -> String {
+        match &root.get(name).unwrap().1.kind {
+            Kind::Text { text, .. } => text.clone(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn references_are_filled_in_wherever_they_stand() {
+        let file = std::env::temp_dir().join(format!("trestle-secrets-{}", std::process::id()));
+        std::fs::write(&file, "from a file\n").unwrap();
+        let (root, mistakes, _) = filled(&format!(
+            "a: x-${{NAME}}-${{NAME}}\nb: ${{file:{}}}\nc: \"$${{NAME}}\"\nd: [\"${{NAME}}\"]\n",
+            file.display()
+        ));
+        std::fs::remove_file(file).unwrap();
+        assert!(mistakes.is_empty(), "{mistakes:?}");
+        assert_eq!(text(&root, "a"), "x-value-value");
+        assert_eq!(text(&root, "b"), "from a file");
+        assert_eq!(text(&root, "c"), "${NAME}");
+    }
+
+    #[test]
+    fn what_is_missing_is_said_where_it_stands() {
+        let (_, mistakes, _) = filled("a: \"x ${NAME} ${MISSING}\"\nb: ${file:/nowhere/at/all}\nc: ${not a name}\nd: ${open\n");
+        let places: Vec<_> = mistakes.iter().map(|m| (m.line, m.column, m.width)).collect();
+        assert_eq!(places, [(1, 14, 10), (2, 4, 24), (3, 4, 13), (4, 4, 6)]);
+    }
+
+    #[test]
+    fn no_message_shows_a_secret() {
+        let (_, _, secrets) = filled("a: ${NAME}\nsasl: { password: hunter2 }\nb: shown\n");
+        assert_eq!(secrets.scrub("value, hunter2 and shown"), "***, *** and shown");
+        for (line, shown) in [
+            ("  password: hunter2, and more", "  password: *****************"),
+            ("  sasl: { password: hunter2, user: me }", "  sasl: { password: *******, user: me }"),
+            ("{\"sasl.password\": \"a,b\", \"x\": 1}", "{\"sasl.password\": *****, \"x\": 1}"),
+            ("  token: ${TOKEN}", "  token: ${TOKEN}"),
+            ("  url: pulsar://me:hunter2@host:6650", "  url: pulsar://me:*******@host:6650"),
+            ("  url: pulsar://host:6650", "  url: pulsar://host:6650"),
+            ("  topic: orders", "  topic: orders"),
+        ] {
+            assert_eq!(blot(line), shown);
+        }
+    }
+}

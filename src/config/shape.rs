@@ -1,0 +1,266 @@
+//! The route table as it is written. Its doc comments are the descriptions of the JSON Schema that `trestle schema` prints.
+
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::quantity::{Size, Time};
+
+/// Which topic goes where, and how.
+#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "Trestle route table")]
+pub struct Table {
+    /// The clusters that the routes speak of, by a name of your choice.
+    #[schemars(schema_with = "clusters")]
+    pub clusters: BTreeMap<String, Value>,
+    /// The routes, by a name of your choice: it appears in metrics, groups, headers and dead letters.
+    pub routes: BTreeMap<String, Route>,
+    #[serde(default)]
+    pub admin: Admin,
+    #[serde(default)]
+    pub memory: Memory,
+    #[serde(default)]
+    pub shutdown: Shutdown,
+}
+
+/// The way of one topic's messages.
+#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    pub from: From,
+    /// A durable topic between the two, so that an outage of the target never holds the source back.
+    pub via: Option<Via>,
+    pub to: To,
+    /// What is kept in order: all of a source partition, or each key by itself, or nothing.
+    #[serde(default)]
+    pub order: Order,
+    /// Where a keyed message goes: where the target's own clients put its key, or to the source partition's number.
+    #[serde(default)]
+    pub partitioning: Partitioning,
+    #[serde(default)]
+    pub retry: Retry,
+    /// A send that is not confirmed in this time has failed.
+    #[serde(default = "send_timeout")]
+    pub send_timeout: Time,
+    /// How long a partition that is being taken away waits for the sends in flight.
+    #[serde(default = "revoke_timeout")]
+    pub revoke_timeout: Time,
+    /// How often settled positions are committed at the source. What settled since is repeated after a kill.
+    #[serde(default = "commit_interval")]
+    pub commit_interval: Time,
+    #[serde(default)]
+    pub max_ahead: MaxAhead,
+    /// Where messages go that cannot be delivered. Default: a topic named after the route, on a cluster that keeps dead
+    /// letters by itself: that of `via`, else of `from` or `to`, else the only one in the table.
+    pub dead_letter: Option<DeadLetter>,
+    /// Adds the origin and the list of hops to each delivered message, as headers.
+    #[serde(default)]
+    pub stamp: bool,
+}
+
+/// Where messages are read.
+#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct From {
+    /// A name under `clusters`.
+    #[schemars(length(min = 1))]
+    pub cluster: String,
+    #[schemars(length(min = 1))]
+    pub topic: String,
+    /// The consumer group or subscription; used by one route only. Default: `trestle-` and the route's name.
+    #[schemars(length(min = 1))]
+    pub group: Option<String>,
+    /// Where to begin when the group has no position yet.
+    #[serde(default)]
+    pub start: Start,
+    /// What to do when the broker no longer has the next message: stop the partition, or go on at the earliest it has.
+    #[serde(default)]
+    pub on_gap: OnGap,
+    /// The client's own settings for this topic, by the client's own names.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+}
+
+/// Where messages are staged.
+#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Via {
+    /// A name under `clusters`.
+    #[schemars(length(min = 1))]
+    pub cluster: String,
+    /// Used by this route only.
+    #[schemars(length(min = 1))]
+    pub topic: String,
+    /// The group or subscription that delivers from here. Default: `trestle-`, the route's name, and `-deliver`.
+    #[schemars(length(min = 1))]
+    pub group: Option<String>,
+    /// The client's own settings for this topic, by the client's own names.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+}
+
+/// Where messages are delivered.
+#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct To {
+    /// A name under `clusters`.
+    #[schemars(length(min = 1))]
+    pub cluster: String,
+    #[schemars(length(min = 1))]
+    pub topic: String,
+    /// The client's own settings for this topic, by the client's own names.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+}
+
+/// Where messages go that cannot be delivered.
+#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeadLetter {
+    /// A name under `clusters`.
+    #[schemars(length(min = 1))]
+    pub cluster: String,
+    /// Default where the cluster keeps dead letters by itself: a topic named after the route.
+    #[schemars(length(min = 1))]
+    pub topic: Option<String>,
+}
+
+/// Where to begin when the group has no position.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    #[default]
+    Earliest,
+    Latest,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnGap {
+    #[default]
+    Stop,
+    Earliest,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    #[default]
+    Partition,
+    Key,
+    None,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Partitioning {
+    #[default]
+    Key,
+    Same,
+}
+
+/// How often a message is tried before it is dead-lettered. An outage spends none of these.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// The first delay; each further one is twice as long.
+    pub initial: Time,
+    /// The longest delay.
+    pub max: Time,
+    /// Attempts beyond the first.
+    #[schemars(range(max = 100))]
+    pub retries: u32,
+}
+
+/// How far a partition may read past its oldest unsettled message. Bounds what a kill repeats.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct MaxAhead {
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub messages: u32,
+    pub bytes: Size,
+}
+
+/// Health, metrics, the API and the page.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// Address and port.
+    #[schemars(extend("format" = ADDRESS))]
+    pub listen: String,
+}
+
+/// The `format` of an address with a port in the JSON Schema.
+pub const ADDRESS: &str = "trestle-address";
+
+/// What all routes together may hold.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Memory {
+    /// Bytes of messages in flight, over all routes.
+    pub limit: Size,
+    /// A larger message is rejected at the source.
+    pub largest_message: Size,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Shutdown {
+    /// How long a drain may finish what is in flight. Keep it below what the container's supervisor allows.
+    pub grace: Time,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Retry { initial: Time::millis(100), max: Time::millis(5_000), retries: 3 }
+    }
+}
+
+impl Default for MaxAhead {
+    fn default() -> Self {
+        MaxAhead { messages: 10_000, bytes: Size::mib(64) }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Admin { listen: "127.0.0.1:9464".into() }
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Memory { limit: Size::mib(256), largest_message: Size::mib(5) }
+    }
+}
+
+impl Default for Shutdown {
+    /// Kubernetes kills 30 s after SIGTERM by default; this leaves time to close.
+    fn default() -> Self {
+        Shutdown { grace: Time::millis(25_000) }
+    }
+}
+
+const fn send_timeout() -> Time {
+    Time::millis(3_000)
+}
+
+const fn revoke_timeout() -> Time {
+    Time::millis(5_000)
+}
+
+const fn commit_interval() -> Time {
+    Time::millis(200)
+}
+
+/// The JSON Schema of the whole table, connectors' settings included.
+pub fn schema() -> Value {
+    SchemaGenerator::default().into_root_schema_for::<Table>().into()
+}
+
+fn clusters(generator: &mut SchemaGenerator) -> Schema {
+    schemars::json_schema!({ "type": "object", "additionalProperties": crate::clusters::schema(generator) })
+}

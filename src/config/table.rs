@@ -1,0 +1,95 @@
+//! The route table as it is carried out: checked, every default filled in. Only [`super::check`] makes one.
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use serde_json::Value;
+use trestle_core::{Guarantee, Start};
+
+use crate::{
+    pipeline::{MaxAhead, Placement},
+    policy::retry::Retry,
+};
+
+pub use super::shape::{OnGap, Order};
+
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Where it was read, for a reload.
+    pub file: PathBuf,
+    pub clusters: BTreeMap<String, Arc<Cluster>>,
+    pub routes: BTreeMap<String, Arc<Route>>,
+    /// Where the admin server listens.
+    pub listen: SocketAddr,
+    pub memory: Memory,
+    /// How long a drain may finish what is in flight.
+    pub grace: Duration,
+}
+
+/// One installation of one protocol. [`crate::clusters::connect`] makes its connector.
+#[derive(Clone, PartialEq)]
+pub struct Cluster {
+    pub name: String,
+    /// `type` in the table.
+    pub protocol: &'static str,
+    pub guarantee: Guarantee,
+    /// The connector's own settings; they may hold secrets.
+    pub(crate) settings: Value,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct Endpoint {
+    pub cluster: Arc<Cluster>,
+    /// In full, as the protocol names it.
+    pub topic: String,
+    pub options: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Route {
+    pub name: String,
+    /// One, `deliver`; or two, `stage` and `deliver`, with a `via` between them.
+    pub hops: Vec<Hop>,
+    /// Of all hops.
+    pub dead_letter: Endpoint,
+    pub order: Order,
+    pub retry: Retry,
+    pub send_timeout: Duration,
+    pub revoke_timeout: Duration,
+    pub commit_interval: Duration,
+    pub max_ahead: MaxAhead,
+    pub stamp: bool,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct Hop {
+    /// `stage` or `deliver`.
+    pub name: &'static str,
+    pub from: Endpoint,
+    pub group: String,
+    pub start: Start,
+    pub on_gap: OnGap,
+    pub to: Endpoint,
+    /// Staging always keeps the partition's number.
+    pub placement: Placement,
+    /// Staging has its topic for itself, so that a newer instance may take its lanes over.
+    pub fenced: bool,
+}
+
+/// Bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Memory {
+    pub limit: usize,
+    pub largest_message: usize,
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("name", &self.name).field("protocol", &self.protocol).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.cluster.name, self.topic)
+    }
+}

@@ -1,0 +1,280 @@
+use std::{path::Path, time::Duration};
+
+use serde_json::json;
+use trestle_core::Start;
+
+use super::*;
+use crate::pipeline::Placement;
+
+/// The example of the design, as it is written there.
+const EXAMPLE: &str = r#"
+clusters:
+  main:    { type: kafka,    servers: "127.0.0.1:9092" }
+  staging: { type: pulsar,   url: "pulsar://127.0.0.1:6650", admin: "http://127.0.0.1:8080" }
+  billing: { type: rocketmq, namesrv: "127.0.0.1:9876;127.0.0.1:9877" }
+routes:
+  orders:
+    from: { cluster: main, topic: orders, group: trestle-orders, start: earliest }
+    via:  { cluster: staging, topic: "persistent://public/bridge/orders" }
+    to:   { cluster: billing, topic: orders }
+    order: partition
+    retry: { initial: 100ms, max: 5s, retries: 3 }
+    dead_letter: { cluster: staging, topic: "persistent://public/dlq-pulsar-bridge/orders" }
+admin: { listen: "127.0.0.1:9464" }
+memory: { limit: 256MiB }
+"#;
+
+const CLUSTERS: &str = r#"
+clusters:
+  a: { type: kafka, servers: "127.0.0.1:9092" }
+  p: { type: pulsar, url: "pulsar://127.0.0.1:6650" }
+  r: { type: rocketmq, namesrv: "127.0.0.1:9876" }
+"#;
+
+fn checked(text: &str) -> Checked {
+    check(Path::new("table.yaml"), text, &|name| (name == "PASSWORD").then(|| "hunter2".to_owned()))
+}
+
+fn table(text: &str) -> Table {
+    let checked = checked(text);
+    checked.table.unwrap_or_else(|| panic!("{:#?}", checked.mistakes))
+}
+
+/// Line, column and message of each mistake in a table with [`CLUSTERS`]; the routes begin on line 1.
+fn said(routes: &str) -> Vec<String> {
+    let mistakes = checked(&format!("{routes}{CLUSTERS}")).mistakes;
+    mistakes.iter().map(|m| format!("{}:{} {}", m.line, m.column, m.problem)).collect()
+}
+
+#[test]
+fn the_example_is_taken_as_it_is_written() {
+    let table = table(EXAMPLE);
+    let route = &table.routes["orders"];
+    let [stage, deliver] = &route.hops[..] else { panic!("{route:?}") };
+    assert_eq!((stage.name, stage.from.to_string().as_str(), stage.group.as_str()), ("stage", "main/orders", "trestle-orders"));
+    assert_eq!((stage.fenced, stage.placement, stage.start), (true, Placement::Same, Start::Earliest));
+    assert_eq!((deliver.name, deliver.fenced, deliver.placement), ("deliver", false, Placement::Key));
+    assert_eq!((&deliver.from, deliver.group.as_str()), (&stage.to, "trestle-orders-deliver"));
+    assert_eq!(deliver.to.cluster.protocol, "rocketmq");
+    assert_eq!(table.memory, Memory { limit: 256 << 20, largest_message: 5 << 20 });
+}
+
+#[test]
+fn everything_but_clusters_from_and_to_has_a_default() {
+    let routes = "routes:\n  orders:\n    from: { cluster: a, topic: orders, start: latest }\n    to: { cluster: r, topic: orders }\n";
+    let table = table(&format!("{routes}{CLUSTERS}"));
+    let route = &table.routes["orders"];
+    assert_eq!(route.hops.len(), 1);
+    assert_eq!((route.hops[0].group.as_str(), route.hops[0].start), ("trestle-orders", Start::Latest));
+    assert_eq!(route.dead_letter.to_string(), "p/persistent://public/dlq-pulsar-bridge/orders");
+    assert_eq!((route.retry.initial, route.retry.max, route.retry.retries), (Duration::from_millis(100), Duration::from_secs(5), 3));
+    assert_eq!((route.send_timeout, route.revoke_timeout), (Duration::from_secs(3), Duration::from_secs(5)));
+    assert_eq!(route.commit_interval, Duration::from_millis(200));
+    assert_eq!((route.max_ahead.messages, route.max_ahead.bytes), (10_000, 64 << 20));
+    assert_eq!((table.listen.to_string().as_str(), table.grace), ("127.0.0.1:9464", Duration::from_secs(25)));
+}
+
+#[test]
+fn json_is_read_too() {
+    let route = json!({ "from": { "cluster": "a", "topic": "x" }, "to": { "cluster": "p", "topic": "persistent://public/default/x" } });
+    let whole = json!({
+        "clusters": {
+            "a": { "type": "kafka", "servers": "127.0.0.1:9092" },
+            "p": { "type": "pulsar", "url": "pulsar://127.0.0.1:6650" },
+        },
+        "routes": { "x": route },
+    });
+    assert_eq!(table(&whole.to_string()).routes.len(), 1);
+    assert_eq!(table(&format!("{whole:#}")).routes.len(), 1);
+}
+
+#[test]
+fn the_table_that_comes_with_the_compose_files_is_right() {
+    assert!(checked(include_str!("../../compose/trestle.yaml")).mistakes.is_empty());
+}
+
+#[test]
+fn every_mistake_is_told_at_once_and_where_it_stands() {
+    let text = r#"clusters:
+  main:    { type: kafka, servers: "127.0.0.1:9092", serverz: x }
+  staging: { type: pulsar, url: "pulsar://127.0.0.1:6650", token: "${MISSING}" }
+  billing: { type: rocketmg, namesrv: "127.0.0.1:9876" }
+  rocket:  { type: rocketmq }
+routes:
+  one:
+    from: { cluster: mian, topic: orders }
+    to: { cluster: staging, topic: orders }
+    send_timeout: 5 parsecs
+  two:
+    from: { cluster: main, topic: a.b, group: shared }
+    to: { cluster: rocket, topic: a.b }
+    retry: { retries: three, max: 0s }
+  three:
+    from: { cluster: main, topic: x, group: shared }
+    to: { cluster: main, topic: y }
+    order: partitoin
+  four:
+    from: { cluster: main, topic: y }
+    to: { cluster: main, topic: x }
+  five:
+    from: { cluster: main, topic: z }
+  five: {}
+  "six!": { from: { cluster: main, topic: z }, to: { cluster: main, topic: z }, stamp: 1 }
+admin: { listen: nowhere }
+memory: { limit: 8MiB, largest_message: 5MiB }
+shutdown: { grace: 1s }
+"#;
+    let checked = checked(text);
+    assert!(checked.table.is_none());
+    let said: Vec<_> = checked.mistakes.iter().map(|m| format!("{}:{} {}", m.line, m.column, m.problem)).collect();
+    let expected = [
+        "2:54 unknown key `serverz`",
+        "3:68 the environment variable MISSING is not set",
+        "4:20 `rocketmg` is not known here",
+        "5:3 `namesrv` is missing",
+        "8:22 there is no cluster `mian`",
+        "9:33 `orders` is not a pulsar topic: write it in full: persistent://public/default/orders",
+        "10:19 `5 parsecs` does not do here",
+        "12:48 the group `shared` is used by route three already",
+        "13:34 `a.b` is not a rocketmq topic: `.` is not allowed in it, only letters, digits and %|_-",
+        "14:23 `three` does not do here",
+        "14:35 0s is out of range",
+        "17:32 the routes four -> three -> four feed each other in a circle",
+        "18:12 `partitoin` is not known here",
+        "22:3 `to` is missing",
+        "24:3 `five` stands here twice: first on line 22",
+        "25:3 `six!` is not a name: `!` is not allowed in it, only letters, digits and _-",
+        "25:75 this is the topic of `from` as well",
+        "25:87 `1` does not do here",
+        "26:18 `nowhere` does not do here",
+        "27:18 two messages of the largest size, 5MiB, do not fit",
+        "28:20 1s is shorter than the `revoke_timeout` of route two, 5s",
+    ];
+    assert_eq!(said, expected);
+    let nearest = |line: usize| checked.mistakes.iter().find(|m| m.line == line).and_then(|m| m.nearest.clone());
+    assert_eq!([2, 4, 8, 18].map(nearest), ["servers", "rocketmq", "main", "partition"].map(|n| Some(n.to_owned())));
+    assert_eq!(checked.mistakes[0].text, text.lines().nth(1).unwrap());
+}
+
+#[test]
+fn mistakes_before_an_error_of_syntax_are_told_with_it() {
+    let text = "clusters:\n  main: { type: kafka, server: x }\nroutes:\n  a:\n    order: parts\n   b: 1\n";
+    let places: Vec<_> = checked(text).mistakes.iter().map(|m| (m.line, m.column)).collect();
+    assert_eq!(&places[..2], [(2, 24), (5, 12)], "and nothing is said to be missing");
+    assert_eq!(places.len(), 3);
+    assert!(places[2].0 >= 5);
+}
+
+#[test]
+fn routes_that_feed_each_other_are_refused_however_long_the_way() {
+    let hop = |name: &str, from: &str, to: &str| {
+        format!("  {name}: {{ from: {{ cluster: a, topic: {from} }}, to: {{ cluster: a, topic: {to} }} }}\n")
+    };
+    let circle = format!("routes:\n{}{}{}", hop("x", "one", "two"), hop("y", "two", "three"), hop("z", "three", "one"));
+    assert_eq!(said(&circle), ["4:66 the routes x -> y -> z -> x feed each other in a circle"]);
+    let fan = format!("routes:\n{}{}{}", hop("x", "one", "two"), hop("y", "one", "three"), hop("z", "two", "three"));
+    assert_eq!(said(&fan), ["4:64 route y writes this topic as well"]);
+    let staged = "routes:
+  x: { from: { cluster: a, topic: t }, via: { cluster: p, topic: \"persistent://a/b/c\" }, to: { cluster: r, topic: t } }
+  y: { from: { cluster: p, topic: \"persistent://a/b/c\" }, to: { cluster: a, topic: t } }
+";
+    assert_eq!(said(staged).len(), 1, "{:?}", said(staged));
+    let dead = "routes:
+  x: { from: { cluster: a, topic: t }, to: { cluster: r, topic: t } }
+  y: { from: { cluster: p, topic: \"persistent://public/dlq-pulsar-bridge/x\" }, to: { cluster: a, topic: t } }
+";
+    assert_eq!(said(dead), ["2:65 the routes y -> x -> y feed each other in a circle"]);
+}
+
+#[test]
+fn a_staging_topic_belongs_to_one_route() {
+    let route = |name: &str, cluster: &str, topic: &str, to: &str| {
+        format!("  {name}:\n    from: {{ cluster: a, topic: {name} }}\n    via: {{ cluster: {cluster}, topic: {topic} }}\n    to: {to}\n")
+    };
+    let staged = route("x", "p", "persistent://a/b/c", "{ cluster: r, topic: x }");
+    let both = format!("routes:\n{staged}{}", route("y", "p", "persistent://a/b/c", "{ cluster: r, topic: y }"));
+    assert_eq!(said(&both), ["8:31 route x writes this topic as its `via`"]);
+    let over = format!("routes:\n{staged}{}", route("y", "r", "staged", "{ cluster: a, topic: z }"));
+    assert_eq!(said(&over), ["8:21 rocketmq cannot stage messages"]);
+}
+
+#[test]
+fn dead_letters_have_a_place_that_is_no_topic_of_the_route() {
+    let route = |dead: &str| format!("routes:\n  x:\n    from: {{ cluster: a, topic: t }}\n    to: {{ cluster: r, topic: t }}\n{dead}");
+    assert_eq!(
+        said(&route("    dead_letter: { cluster: a, topic: t }\n")),
+        ["5:38 the dead letters of route x would go to the topic of its `from`"]
+    );
+    let missing = "5:5 `topic` is missing: kafka has no place for dead letters by itself";
+    assert_eq!(said(&route("    dead_letter: { cluster: a }\n")), [missing]);
+    let kafka = "clusters: { a: { type: kafka, servers: x:1 } }\nroutes:\n  x: { from: { cluster: a, topic: t }, to: { cluster: a, topic: u } }\n";
+    let mistakes = checked(kafka).mistakes;
+    assert_eq!((mistakes.len(), mistakes[0].problem.as_str()), (1, "its dead letters have no place"));
+}
+
+#[test]
+fn topics_that_a_cluster_cannot_have_together_are_refused() {
+    let routes = "routes:\n  x: { from: { cluster: a, topic: a.b }, to: { cluster: a, topic: a_b } }\n";
+    assert_eq!(said(routes), ["2:67 `a_b` and `a.b` cannot both exist on one cluster"]);
+}
+
+#[test]
+fn a_setting_that_its_connector_refuses_is_pointed_at() {
+    let text = "clusters:\n  a:\n    type: kafka\n    servers: x:1\n    options:\n      group.id: y\nroutes: {}\n";
+    let mistakes = checked(text).mistakes;
+    assert_eq!((mistakes.len(), mistakes[0].line, mistakes[0].column), (1, 6, 17), "{mistakes:?}");
+    assert_eq!(mistakes[0].path, "/clusters/a/options/group.id");
+}
+
+#[test]
+fn no_mistake_shows_a_secret() {
+    let text = "clusters:\n  p: { type: pulsar, url: \"${PASSWORD}\", token: hunter3, tls: { insecure_hostname: \"${PASSWORD}\" } }\nroutes: { x: { from: hunter2 } }\n";
+    let told = format!("{:?}", checked(text).mistakes);
+    assert!(told.contains("${PASSWORD}") && !told.contains("hunter3"), "{told}");
+    let table = table(&format!("{CLUSTERS}routes:\n  x: {{ from: {{ cluster: a, topic: x }}, to: {{ cluster: a, topic: y }} }}\n"));
+    assert!(!format!("{table:?}").contains("127.0.0.1:9092"), "settings stay out of the log");
+}
+
+#[test]
+fn ten_thousand_routes_are_checked_quickly() {
+    let mut text = format!("{CLUSTERS}routes:\n");
+    for n in 0..10_000 {
+        text += &format!(
+            "  r{n}:\n    from: {{ cluster: a, topic: t{n} }}\n    via: {{ cluster: p, topic: \"persistent://public/bridge/t{n}\" }}\n    to: {{ cluster: r, topic: t{n} }}\n"
+        );
+    }
+    let started = std::time::Instant::now();
+    assert_eq!(table(&text).routes.len(), 10_000);
+    let right = started.elapsed();
+    // Each with a mistake.
+    let wrong = text.replace("cluster: r,", "cluster: q,");
+    let started = std::time::Instant::now();
+    assert_eq!(checked(&wrong).mistakes.len(), 10_000);
+    println!("right: {right:?}, wrong: {:?}", started.elapsed());
+    // A build without optimisation on a busy machine; a release takes a fraction.
+    assert!(right < Duration::from_secs(10) && started.elapsed() < Duration::from_secs(20));
+}
+
+/// Bytes at random, and the example with bytes at random changed, left out and doubled.
+#[test]
+fn whatever_the_bytes_the_parser_answers() {
+    use rand::{Rng, SeedableRng, rngs::SmallRng};
+    let rounds = std::env::var("TRESTLE_FUZZ_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000);
+    let mut random = SmallRng::seed_from_u64(7);
+    let alphabet: Vec<char> = "abc{}[]:,-&*!|>'\"%@`#?~ \n\t\r\0$0x.\u{feff}ö\u{2028}\\".chars().collect();
+    for _ in 0..rounds {
+        let length = random.random_range(0..200);
+        let noise: String = (0..length).map(|_| alphabet[random.random_range(0..alphabet.len())]).collect();
+        checked(&noise);
+        let mut changed: Vec<char> = EXAMPLE.chars().collect();
+        for _ in 0..random.random_range(1..6) {
+            let at = random.random_range(0..changed.len());
+            match random.random_range(0..3) {
+                0 => changed[at] = alphabet[random.random_range(0..alphabet.len())],
+                1 => drop(changed.remove(at)),
+                _ => changed.insert(at, alphabet[random.random_range(0..alphabet.len())]),
+            }
+        }
+        checked(&changed.into_iter().collect::<String>());
+    }
+}

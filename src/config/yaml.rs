@@ -1,0 +1,243 @@
+//! YAML text to a tree in which every key and value knows its place. JSON is YAML.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Span as Range};
+
+use super::mistake::Mistake;
+
+/// Levels of nesting at most; every walk over the tree recurses no deeper.
+pub const MAX_DEPTH: usize = 64;
+
+/// Where something stands: line and column count from 1, columns and width in characters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Span {
+    pub line: usize,
+    pub column: usize,
+    pub width: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub span: Span,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// A scalar; only a plain one (without quotes) may be a number, a boolean or null.
+    Text {
+        text: String,
+        plain: bool,
+    },
+    List(Vec<Node>),
+    Map(Vec<(Key, Node)>),
+    /// A value that could not be had; that was reported already.
+    Unknown,
+}
+
+#[derive(Clone, Debug)]
+pub struct Key {
+    pub name: String,
+    pub span: Span,
+}
+
+/// What could be read, and whether that is all.
+pub struct Document {
+    /// Up to the first error of syntax; whatever was open there ends there.
+    pub root: Option<Node>,
+    pub mistakes: Vec<Mistake>,
+    /// False after an error of syntax: what is missing in `root` may stand in the rest.
+    pub whole: bool,
+}
+
+pub fn read(text: &str) -> Document {
+    let mut loader = Loader::default();
+    let mut parser = Parser::new_from_str(text);
+    let whole = loop {
+        match parser.next_event() {
+            None => break true,
+            Some(Ok((event, range))) => {
+                if let Err(stop) = loader.take(event, range) {
+                    loader.mistakes.push(stop);
+                    break false;
+                }
+            }
+            Some(Err(error)) => {
+                let at = Span { line: error.marker().line(), column: error.marker().col() + 1, width: 1 };
+                loader.mistakes.push(Mistake::at(at, format!("this is not YAML: {}", error.info())));
+                break false;
+            }
+        }
+    };
+    while !loader.open.is_empty() {
+        loader.close();
+    }
+    Document { root: loader.root, mistakes: loader.mistakes, whole }
+}
+
+impl Node {
+    pub fn get(&self, name: &str) -> Option<(&Key, &Node)> {
+        match &self.kind {
+            Kind::Map(entries) => entries.iter().find(|(key, _)| key.name == name).map(|(key, node)| (key, node)),
+            _ => None,
+        }
+    }
+
+    /// Where to point for this path: at a scalar itself, at the key of anything larger, and at the nearest thing above
+    /// when it is not written at all.
+    pub fn locate(&self, path: &[&str]) -> Span {
+        let (mut node, mut span) = (self, Span { line: 1, column: 1, width: 1 });
+        for name in path {
+            let Some((key, next)) = node.get(name) else { break };
+            span = if matches!(next.kind, Kind::Text { .. }) { next.span } else { key.span };
+            node = next;
+        }
+        span
+    }
+}
+
+#[derive(Default)]
+struct Loader {
+    open: Vec<Open>,
+    root: Option<Node>,
+    mistakes: Vec<Mistake>,
+}
+
+/// A list or mapping that is being read.
+struct Open {
+    node: Node,
+    key: Option<Key>,
+    /// The line where each key stands.
+    seen: HashMap<String, usize>,
+}
+
+impl Loader {
+    fn take(&mut self, event: Event<'_>, range: Range) -> Result<(), Mistake> {
+        let span = span(range);
+        match event {
+            Event::DocumentStart(_) if self.root.is_some() => {
+                return Err(Mistake::at(span, "a second document begins here").expected("one document in a file"));
+            }
+            Event::Scalar(text, style, _, tag) => {
+                let mut plain = style == ScalarStyle::Plain;
+                match tag {
+                    Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => plain = false,
+                    Some(tag) => self.mistakes.push(Mistake::at(span, format!("the tag `{tag}` is not read here"))),
+                    None => {}
+                }
+                self.add(Node { span, kind: Kind::Text { text: text.into_owned(), plain } });
+            }
+            Event::SequenceStart(..) => self.open(Node { span, kind: Kind::List(Vec::new()) })?,
+            Event::MappingStart(..) => self.open(Node { span, kind: Kind::Map(Vec::new()) })?,
+            Event::SequenceEnd | Event::MappingEnd => self.close(),
+            Event::Alias(_) => {
+                self.mistakes.push(Mistake::at(span, "aliases are not read here").expected("the value itself"));
+                self.add(Node { span, kind: Kind::Unknown });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, node: Node) -> Result<(), Mistake> {
+        if self.open.len() == MAX_DEPTH {
+            return Err(Mistake::at(node.span, format!("nested deeper than {MAX_DEPTH} levels")));
+        }
+        self.open.push(Open { node, key: None, seen: HashMap::new() });
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        let Some(mut open) = self.open.pop() else { return };
+        if let (Some(key), Kind::Map(entries)) = (open.key.take(), &mut open.node.kind) {
+            // Only at an error of syntax: the value never came.
+            let span = key.span;
+            entries.push((key, Node { span, kind: Kind::Unknown }));
+        }
+        self.add(open.node);
+    }
+
+    fn add(&mut self, node: Node) {
+        let Some(open) = self.open.last_mut() else {
+            self.root.get_or_insert(node);
+            return;
+        };
+        let entries = match &mut open.node.kind {
+            Kind::List(items) => return items.push(node),
+            Kind::Map(entries) => entries,
+            // Nothing else is ever opened.
+            Kind::Text { .. } | Kind::Unknown => return,
+        };
+        let Some(key) = open.key.take() else {
+            let name = match node.kind {
+                Kind::Text { text, .. } => text,
+                _ => {
+                    self.mistakes.push(Mistake::at(node.span, "a key must be a text"));
+                    String::new()
+                }
+            };
+            open.key = Some(Key { name, span: node.span });
+            return;
+        };
+        if let Some(line) = open.seen.get(&key.name) {
+            let problem = format!("`{}` stands here twice: first on line {line}", key.name);
+            self.mistakes.push(Mistake::at(key.span, problem));
+            return;
+        }
+        open.seen.insert(key.name.clone(), key.span.line);
+        entries.push((key, node));
+    }
+}
+
+fn span(range: Range) -> Span {
+    let (start, end) = (range.start, range.end);
+    let width = if start.line() == end.line() { end.col().saturating_sub(start.col()).max(1) } else { 1 };
+    Span { line: start.line().max(1), column: start.col() + 1, width }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(line: usize, column: usize, width: usize) -> Span {
+        Span { line, column, width }
+    }
+
+    #[test]
+    fn everything_knows_its_place() {
+        let text = "a:\n  bä: { c: \"x y\", d: 12 } # note\n  e:\n    - one\n";
+        let root = read(text).root.unwrap();
+        assert_eq!(root.locate(&["a"]), at(1, 1, 1));
+        assert_eq!(root.locate(&["a", "bä"]), at(2, 3, 2));
+        assert_eq!(root.locate(&["a", "bä", "c"]), at(2, 12, 5));
+        assert_eq!(root.locate(&["a", "bä", "d"]), at(2, 22, 2));
+        assert_eq!(root.locate(&["a", "bä", "missing"]), at(2, 3, 2));
+    }
+
+    #[test]
+    fn what_stands_before_an_error_of_syntax_is_still_read() {
+        let document = read("a: 1\nb: {c: 2, d: ]\n");
+        assert!(!document.whole);
+        assert_eq!(document.mistakes.len(), 1);
+        assert_eq!(document.mistakes[0].line, 2);
+        let root = document.root.unwrap();
+        assert_eq!(root.locate(&["b", "c"]), at(2, 8, 1));
+    }
+
+    #[test]
+    fn duplicate_keys_aliases_and_second_documents_are_mistakes() {
+        for (text, line, column) in [("a: 1\na: 2\n", 2, 1), ("a: &x 1\nb: *x\n", 2, 4), ("a: 1\n---\nb: 2\n", 2, 1)] {
+            let mistakes = read(text).mistakes;
+            assert_eq!(mistakes.iter().map(|m| (m.line, m.column)).collect::<Vec<_>>(), [(line, column)], "{text}");
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_before_it_can_hurt() {
+        let document = read(&"[".repeat(10_000));
+        assert!(!document.whole && document.mistakes.len() == 1);
+        let document = read(&"- ".repeat(10_000));
+        assert!(!document.whole && document.mistakes.len() == 1);
+    }
+}

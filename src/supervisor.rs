@@ -1,0 +1,271 @@
+//! Starts the hops of every route, starts again what ended, and drains them all.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Duration, sleep},
+};
+use trestle_core::{Connector, Durable, Ensure, Fault, FaultKind, SinkSpec, SourceSpec, TopicInfo, Why};
+use trestle_dlq::DeadLetters;
+
+use crate::{
+    clusters,
+    config::{Cluster, Endpoint, OnGap, Route, Table},
+    pipeline::{Budget, Ended, Hop, HopSpec, Status},
+    policy::backoff::Backoff,
+};
+
+/// The subscription that keeps dead letters until somebody has judged them.
+const DEAD_LETTER_SUBSCRIPTION: &str = "trestle-dlq";
+/// Partitions of a dead-letter topic.
+const DEAD_LETTER_PARTITIONS: u32 = 1;
+/// What the messages in flight may have of `memory.limit`. The rest is for what clients buffer, for the encoded copies of
+/// what is being sent, and for the process itself.
+const POOL_EIGHTHS: usize = 3;
+/// What all sources together may buffer, as part of `memory.limit`.
+const BUFFERS_EIGHTHS: usize = 1;
+/// A source is allowed to buffer this much however many there are.
+const LEAST_BUFFER: usize = 1 << 20;
+/// Between two attempts to set a hop up.
+const SETUP_DELAYS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// Everything that runs a table.
+pub struct Supervisor {
+    pub statuses: Vec<Arc<Status>>,
+    pub budget: Arc<Budget>,
+    tasks: JoinSet<()>,
+}
+
+/// One hop with all it needs, to be set up as often as it takes.
+struct Setup {
+    route: Arc<Route>,
+    index: usize,
+    from: Arc<dyn Connector>,
+    to: Arc<dyn Connector>,
+    dead_letters: Arc<dyn Connector>,
+    budget: Arc<Budget>,
+    buffer_bytes: usize,
+    largest_message: usize,
+    grace: Duration,
+    status: Arc<Status>,
+}
+
+impl Supervisor {
+    /// Starts every hop of the table. They drain when `shutdown` turns true.
+    pub fn start(table: &Table, shutdown: &watch::Receiver<bool>) -> Result<Self, String> {
+        let budget = Budget::new(table.memory.limit / 8 * POOL_EIGHTHS, table.memory.largest_message);
+        let sources: usize = table.routes.values().map(|route| route.hops.len()).sum();
+        let buffer_bytes = (table.memory.limit / 8 * BUFFERS_EIGHTHS / sources.max(1)).max(LEAST_BUFFER);
+        let mut connectors = Connectors::default();
+        let (mut statuses, mut tasks) = (Vec::new(), JoinSet::new());
+        for route in table.routes.values() {
+            for (index, hop) in route.hops.iter().enumerate() {
+                let status = Arc::new(Status::new(&route.name, hop.name));
+                statuses.push(status.clone());
+                let setup = Setup {
+                    route: route.clone(),
+                    index,
+                    from: connectors.get(&hop.from.cluster)?,
+                    to: connectors.get(&hop.to.cluster)?,
+                    dead_letters: connectors.get(&route.dead_letter.cluster)?,
+                    budget: budget.clone(),
+                    buffer_bytes,
+                    largest_message: table.memory.largest_message,
+                    grace: table.grace,
+                    status,
+                };
+                tasks.spawn(setup.supervise(shutdown.clone()));
+            }
+        }
+        Ok(Supervisor { statuses, budget, tasks })
+    }
+
+    /// Resolves when every hop has drained.
+    pub async fn drained(mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                // `supervise` catches what its hop does; this is a mistake in the supervisor itself.
+                tracing::error!(%error, "a supervisor ended unexpectedly");
+            }
+        }
+    }
+}
+
+/// One connector a cluster, shared by all that use it.
+#[derive(Default)]
+struct Connectors(BTreeMap<String, Arc<dyn Connector>>);
+
+impl Connectors {
+    fn get(&mut self, cluster: &Cluster) -> Result<Arc<dyn Connector>, String> {
+        if let Some(connector) = self.0.get(&cluster.name) {
+            return Ok(connector.clone());
+        }
+        let connector =
+            clusters::connect(cluster).map_err(|error| format!("cluster {}: {}", cluster.name, error.problem))?;
+        self.0.insert(cluster.name.clone(), connector.clone());
+        Ok(connector)
+    }
+}
+
+impl Setup {
+    /// Sets the hop up and runs it until it has drained, however often it takes.
+    async fn supervise(self, mut shutdown: watch::Receiver<bool>) {
+        let (route, hop) = (self.route.name.clone(), self.route.hops[self.index].name);
+        let mut backoff = Backoff::new(SETUP_DELAYS.0, SETUP_DELAYS.1, self.index as u64);
+        while !*shutdown.borrow() {
+            let ready = tokio::select! {
+                ready = self.set_up() => ready,
+                _ = shutdown.wait_for(|stop| *stop) => return,
+            };
+            match ready {
+                Ok(ready) => {
+                    tracing::info!(route, hop, "ready");
+                    backoff.reset();
+                    match tokio::spawn(ready.run(shutdown.clone())).await {
+                        Ok(Ok(Ended::Drained)) => return,
+                        Ok(Ok(Ended::MustGrow)) => continue,
+                        Ok(Err(failed)) => self.restarting(&failed.to_string()),
+                        Err(died) => self.restarting(&panic_text(died)),
+                    }
+                }
+                Err(fault) => {
+                    if self.status.not_started(fault.to_string()) {
+                        let loud = matches!(fault.kind, FaultKind::Unavailable(why) if why.needs_a_person());
+                        if loud {
+                            tracing::error!(route, hop, error = %fault, "cannot start until this is mended");
+                        } else {
+                            tracing::warn!(route, hop, error = %fault, "cannot start yet");
+                        }
+                    }
+                }
+            }
+            tokio::select! {
+                () = sleep(backoff.next()) => {}
+                _ = shutdown.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    fn restarting(&self, error: &str) {
+        self.status.not_started(format!("restarting after: {error}"));
+        tracing::error!(
+            route = self.route.name,
+            hop = self.route.hops[self.index].name,
+            error,
+            "ended unexpectedly: starting again"
+        );
+    }
+
+    /// Makes sure that every topic the hop needs is there and keeps what it is given, then opens both ends.
+    async fn set_up(&self) -> Result<Hop, Fault> {
+        let hop = &self.route.hops[self.index];
+        let next = self.route.hops.get(self.index + 1);
+        let staged_before = self.index > 0;
+        let read = self.from.describe(&hop.from.topic).await?;
+        if staged_before {
+            let durable = Some(Durable { subscription: hop.group.clone() });
+            self.from.ensure(&hop.from.topic, Ensure { partitions: read.partitions, durable }).await?;
+        }
+        let target = match next {
+            // The next hop's subscription is there before the first message is staged.
+            Some(next) => {
+                let durable = Some(Durable { subscription: next.group.clone() });
+                self.to.ensure(&hop.to.topic, Ensure { partitions: read.partitions, durable }).await?
+            }
+            None => {
+                create_if_missing(&*self.to, &hop.to, Ensure { partitions: read.partitions, durable: None }).await?
+            }
+        };
+        let durable = Some(Durable { subscription: DEAD_LETTER_SUBSCRIPTION.into() });
+        let letters = Ensure { partitions: DEAD_LETTER_PARTITIONS, durable };
+        let dead = self.dead_letters.ensure(&self.route.dead_letter.topic, letters).await?;
+        self.warn([&read, &target, &dead]);
+        let dead_letters = self.dead_letters.sink(self.sink_spec(&self.route.dead_letter, "dead-letter")).await?;
+        let sink = self.to.sink(self.sink_spec(&hop.to, hop.name)).await?;
+        let source = self.from.source(self.source_spec()).await?;
+        let letters = Arc::new(DeadLetters::new(dead_letters));
+        Ok(Hop::new(
+            self.hop_spec(),
+            source,
+            sink,
+            letters,
+            self.budget.clone(),
+            self.status.clone(),
+            #[cfg(test)]
+            Default::default(),
+        ))
+    }
+
+    fn warn(&self, topics: [&TopicInfo; 3]) {
+        for warning in topics.into_iter().flat_map(|topic| &topic.warnings) {
+            tracing::warn!(route = self.route.name, hop = self.route.hops[self.index].name, "{warning}");
+        }
+    }
+
+    fn source_spec(&self) -> SourceSpec {
+        let hop = &self.route.hops[self.index];
+        SourceSpec {
+            topic: hop.from.topic.clone(),
+            group: hop.group.clone(),
+            start: hop.start,
+            route: self.route.name.clone(),
+            buffer_bytes: self.buffer_bytes,
+            largest_message: self.largest_message,
+            commit_interval: self.route.commit_interval,
+            options: hop.from.options.clone(),
+        }
+    }
+
+    fn sink_spec(&self, to: &Endpoint, name: &'static str) -> SinkSpec {
+        let dead_letters = name == "dead-letter";
+        SinkSpec {
+            topic: to.topic.clone(),
+            route: self.route.name.clone(),
+            hop: name,
+            fenced: !dead_letters && self.route.hops[self.index].fenced,
+            split_large: dead_letters,
+            send_timeout: self.route.send_timeout,
+            guarantee: to.cluster.guarantee,
+            options: to.options.clone(),
+        }
+    }
+
+    fn hop_spec(&self) -> HopSpec {
+        let hop = &self.route.hops[self.index];
+        HopSpec {
+            route: self.route.name.clone(),
+            hop: hop.name,
+            origin: hop.from.cluster.protocol,
+            target: hop.to.cluster.protocol,
+            source_name: hop.from.to_string(),
+            placement: hop.placement,
+            fenced: hop.fenced,
+            retry: self.route.retry.clone(),
+            send_timeout: self.route.send_timeout,
+            revoke_timeout: self.route.revoke_timeout,
+            grace: self.grace,
+            max_ahead: self.route.max_ahead,
+            go_on_after_gap: hop.on_gap == OnGap::Earliest,
+        }
+    }
+}
+
+/// A target that exists is left as it is: more partitions would move its keys.
+async fn create_if_missing(connector: &dyn Connector, to: &Endpoint, ensure: Ensure) -> Result<TopicInfo, Fault> {
+    match connector.describe(&to.topic).await {
+        Err(Fault { kind: FaultKind::Unavailable(Why::UnknownTopic), .. }) => connector.ensure(&to.topic, ensure).await,
+        described => described,
+    }
+}
+
+fn panic_text(died: tokio::task::JoinError) -> String {
+    match died.try_into_panic() {
+        Ok(panic) => match panic.downcast::<String>() {
+            Ok(text) => *text,
+            Err(panic) => panic.downcast::<&'static str>().map_or_else(|_| "a panic".into(), |text| (*text).into()),
+        },
+        Err(died) => died.to_string(),
+    }
+}
