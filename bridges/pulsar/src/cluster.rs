@@ -1,11 +1,15 @@
 //! One Pulsar cluster: which broker serves a topic, how many partitions it has, and connections to them.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use pulsar::message::proto::{
-    CommandGetTopicsOfNamespace, CommandLookupTopic, CommandPartitionedTopicMetadata, base_command::Type,
+    BaseCommand, CommandGetTopicsOfNamespace, CommandLookupTopic, CommandPartitionedTopicMetadata, base_command::Type,
     command_lookup_topic_response::LookupType,
 };
+use tokio::time::Instant;
 use trestle_core::{Fault, Why};
 
 use crate::{
@@ -21,6 +25,11 @@ use crate::{
 
 /// Java's client follows as many (`ClientConfigurationData.maxLookupRedirects`).
 const MAX_REDIRECTS: usize = 20;
+
+/// Lookups wait for topics to be loaded, but for nothing else.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Who gives up sooner than this says nothing about the connection.
+const SUSPECT_AFTER: Duration = Duration::from_secs(1);
 
 pub(crate) struct Cluster {
     /// As the route table calls it.
@@ -73,7 +82,7 @@ impl Cluster {
                 });
                 lookup
             };
-            let answer = connection.request(lookup).await.map_err(|e| classify::fault(what(), &e))?;
+            let answer = self.answer(&connection, lookup).await.map_err(|e| classify::fault(what(), &e))?;
             self.answered(host);
             let Some(answer) = answer.lookup_topic_response else {
                 return Err(Fault::down(format!("{}: an answer to something else", what())));
@@ -114,7 +123,7 @@ impl Cluster {
             ask.partition_metadata = Some(CommandPartitionedTopicMetadata { topic, request_id, ..Default::default() });
             ask
         };
-        let answer = connection.request(ask).await.map_err(|e| classify::fault(what(), &e))?;
+        let answer = self.answer(&connection, ask).await.map_err(|e| classify::fault(what(), &e))?;
         self.answered(host);
         let Some(answer) = answer.partition_metadata_response else {
             return Err(Fault::down(format!("{}: an answer to something else", what())));
@@ -149,9 +158,22 @@ impl Cluster {
                 Some(CommandGetTopicsOfNamespace { request_id, namespace, ..Default::default() });
             ask
         };
-        let answer = connection.request(ask).await.map_err(|e| classify::fault(what(), &e))?;
+        let answer = self.answer(&connection, ask).await.map_err(|e| classify::fault(what(), &e))?;
         self.answered(host);
         Ok(answer.get_topics_of_namespace_response.map(|r| r.topics).unwrap_or_default())
+    }
+
+    /// A request on a connection for questions. One that stays without an answer, even if nobody waits to the end, ends
+    /// the connection: it may lead nowhere, and would keep everyone from finding the way to brokers that are well.
+    async fn answer(
+        &self,
+        connection: &Connection,
+        build: impl FnOnce(u64) -> BaseCommand,
+    ) -> Result<BaseCommand, RequestError> {
+        let mut suspect = Suspect { connection, since: Instant::now(), answered: false };
+        let answer = connection.request_within(ASK_TIMEOUT, build).await;
+        suspect.answered = !matches!(answer, Err(RequestError::Timeout { .. }));
+        answer
     }
 
     /// The host with this number has answered.
@@ -178,5 +200,20 @@ impl Cluster {
             address: self.name.clone(),
             reason: "the cluster has no host".into(),
         }))
+    }
+}
+
+/// Aborts a connection on which a request was given up.
+struct Suspect<'a> {
+    connection: &'a Connection,
+    since: Instant,
+    answered: bool,
+}
+
+impl Drop for Suspect<'_> {
+    fn drop(&mut self) {
+        if !self.answered && self.since.elapsed() >= SUSPECT_AFTER {
+            self.connection.abort();
+        }
     }
 }

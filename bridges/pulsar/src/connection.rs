@@ -17,7 +17,7 @@ use std::{
 use bytes::BytesMut;
 use pulsar::message::proto::{
     BaseCommand, CommandAuthResponse, CommandCloseConsumer, CommandCloseProducer, CommandConnect, CommandFlow,
-    CommandMessage, CommandSendError, CommandSendReceipt, FeatureFlags, ServerError, base_command::Type,
+    CommandMessage, CommandPing, CommandSendError, CommandSendReceipt, FeatureFlags, ServerError, base_command::Type,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -79,6 +79,8 @@ pub(crate) struct Shared {
     writes: mpsc::Sender<Encoded>,
     routes: Routes,
     stop: watch::Sender<Stop>,
+    /// Counts PONGs.
+    pongs: watch::Sender<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -171,7 +173,8 @@ impl Connection {
         tracing::debug!(address, max_message, "connected");
         let (writes, queue) = mpsc::channel(WRITE_QUEUE_FRAMES);
         let (stop, stopped) = watch::channel(Stop::No);
-        let shared = Arc::new(Shared { address, access, writes, routes: Routes::default(), stop });
+        let shared =
+            Arc::new(Shared { address, access, writes, routes: Routes::default(), stop, pongs: watch::Sender::new(0) });
         tokio::spawn(tasks::write(writer, queue, stopped.clone(), shared.clone()));
         tokio::spawn(tasks::read(reader, buffer, max_message + FRAME_PADDING, stopped, shared.clone()));
         Ok(Connection(Arc::new(Inner { shared, max_message, next_id: AtomicU64::new(1) })))
@@ -240,6 +243,23 @@ impl Connection {
     /// Queues a frame to be written, waiting while the queue is full. An error says that the connection is lost.
     pub async fn write(&self, frame: Encoded) -> Result<(), RequestError> {
         self.0.shared.writes.send(frame).await.map_err(|_| self.lost())
+    }
+
+    /// Waits for room in the write queue; what is sent into it is written next.
+    pub async fn room(&self) -> Result<mpsc::Permit<'_, Encoded>, RequestError> {
+        self.0.shared.writes.reserve().await.map_err(|_| self.lost())
+    }
+
+    /// Whether the broker answers a PING in this time. Then everything written before has reached it; else the
+    /// connection leads nowhere (a frozen broker, a path that drops packets), and whoever asked should [abort](Self::abort).
+    pub async fn answers(&self, within: Duration) -> bool {
+        let mut pongs = self.0.shared.pongs.subscribe();
+        let ping = BaseCommand { ping: Some(CommandPing {}), ..command(Type::Ping) };
+        let answered = async { self.tell(&ping).await.is_ok() && pongs.changed().await.is_ok() };
+        tokio::select! {
+            answered = timeout(within, answered) => answered.unwrap_or(false),
+            () = self.gone() => false,
+        }
     }
 
     /// Queues a command that has no answer.

@@ -28,8 +28,9 @@ pub(crate) struct Broker {
 pub(crate) enum Use {
     /// Lookups and other questions; kept open.
     Ask,
-    /// `0` is for everyone; another number is the private connection of one lane.
-    Produce(u64),
+    Produce,
+    /// Short questions beside a lane: a probe, a look at the end of a topic. Given up as soon as it does not answer.
+    Probe,
     Consume(u64),
 }
 

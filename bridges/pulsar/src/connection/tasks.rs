@@ -89,7 +89,9 @@ async fn hand_out(Frame { command: mut it, payload }: Frame, shared: &Shared) ->
         shared.writes.send(response).await.map_err(|_| "the connection is closed".to_string())?;
     } else if let Some(id) = request_id(&it) {
         routes.answer(id, it);
-    } else if it.pong.is_none() {
+    } else if it.pong.is_some() {
+        shared.pongs.send_modify(|pongs| *pongs += 1);
+    } else {
         tracing::debug!(address = shared.address, r#type = ?it.r#type(), "a command that is not for us");
     }
     Ok(())
