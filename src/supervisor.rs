@@ -1,6 +1,9 @@
 //! Starts the hops of every route, starts again what ended, and drains them all.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use tokio::{
     sync::watch,
@@ -50,6 +53,8 @@ struct Setup {
     largest_message: usize,
     grace: Duration,
     status: Arc<Status>,
+    /// Warnings that were given; they are the same at every attempt.
+    warned: Mutex<BTreeSet<String>>,
 }
 
 impl Supervisor {
@@ -75,6 +80,7 @@ impl Supervisor {
                     largest_message: table.memory.largest_message,
                     grace: table.grace,
                     status,
+                    warned: Mutex::default(),
                 };
                 tasks.spawn(setup.supervise(shutdown.clone()));
             }
@@ -132,8 +138,10 @@ impl Setup {
                 }
                 Err(fault) => {
                     if self.status.not_started(fault.to_string()) {
-                        let loud = matches!(fault.kind, FaultKind::Unavailable(why) if why.needs_a_person());
-                        if loud {
+                        let why = if let FaultKind::Unavailable(why) = fault.kind { why } else { Why::Down };
+                        if self.index > 0 && why == Why::UnknownTopic {
+                            tracing::info!(route, hop, "waiting for the hop before it to make the topic between them");
+                        } else if why.needs_a_person() {
                             tracing::error!(route, hop, error = %fault, "cannot start until this is mended");
                         } else {
                             tracing::warn!(route, hop, error = %fault, "cannot start yet");
@@ -199,8 +207,11 @@ impl Setup {
     }
 
     fn warn(&self, topics: [&TopicInfo; 3]) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         for warning in topics.into_iter().flat_map(|topic| &topic.warnings) {
-            tracing::warn!(route = self.route.name, hop = self.route.hops[self.index].name, "{warning}");
+            if warned.insert(warning.clone()) {
+                tracing::warn!(route = self.route.name, hop = self.route.hops[self.index].name, "{warning}");
+            }
         }
     }
 

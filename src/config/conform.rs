@@ -427,7 +427,7 @@ mod tests {
         };
         let schema = json!({ "type": "array", "items": { "oneOf": [branch("x", "a"), branch("y", "b")] } });
         let (_, said) = conformed("- { type: x, a: 1 }\n- { type: y, a: 1 }\n- { type: z }\n- { a: 1 }\n", schema);
-        let expected = ["2:14 unknown key `a`", "2:3 `b` is missing", "3:9 `z` is not known here", "4:3 `type` is missing"];
+        let expected = ["2:14 unknown key `a`", "2:3 `b` is missing", "3:11 `z` is not known here", "4:3 `type` is missing"];
         assert_eq!(said, expected);
     }
 

@@ -231,7 +231,7 @@ mod tests {
     fn what_is_missing_is_said_where_it_stands() {
         let (_, mistakes, _) = filled("a: \"x ${NAME} ${MISSING}\"\nb: ${file:/nowhere/at/all}\nc: ${not a name}\nd: ${open\n");
         let places: Vec<_> = mistakes.iter().map(|m| (m.line, m.column, m.width)).collect();
-        assert_eq!(places, [(1, 14, 10), (2, 4, 24), (3, 4, 13), (4, 4, 6)]);
+        assert_eq!(places, [(1, 15, 10), (2, 4, 23), (3, 4, 13), (4, 4, 6)]);
     }
 
     #[test]

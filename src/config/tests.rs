@@ -133,19 +133,19 @@ shutdown: { grace: 1s }
         "4:20 `rocketmg` is not known here",
         "5:3 `namesrv` is missing",
         "8:22 there is no cluster `mian`",
-        "9:33 `orders` is not a pulsar topic: write it in full: persistent://public/default/orders",
+        "9:36 `orders` is not a pulsar topic: write it in full: persistent://public/default/orders",
         "10:19 `5 parsecs` does not do here",
-        "12:48 the group `shared` is used by route three already",
-        "13:34 `a.b` is not a rocketmq topic: `.` is not allowed in it, only letters, digits and %|_-",
+        "12:47 the group `shared` is used by route three already",
+        "13:35 `a.b` is not a rocketmq topic: `.` is not allowed in it, only letters, digits and %|_-",
         "14:23 `three` does not do here",
         "14:35 0s is out of range",
-        "17:32 the routes four -> three -> four feed each other in a circle",
+        "17:33 the routes four -> three -> four feed each other in a circle",
         "18:12 `partitoin` is not known here",
         "22:3 `to` is missing",
         "24:3 `five` stands here twice: first on line 22",
         "25:3 `six!` is not a name: `!` is not allowed in it, only letters, digits and _-",
-        "25:75 this is the topic of `from` as well",
-        "25:87 `1` does not do here",
+        "25:76 this is the topic of `from` as well",
+        "25:88 `1` does not do here",
         "26:18 `nowhere` does not do here",
         "27:18 two messages of the largest size, 5MiB, do not fit",
         "28:20 1s is shorter than the `revoke_timeout` of route two, 5s",
@@ -171,9 +171,9 @@ fn routes_that_feed_each_other_are_refused_however_long_the_way() {
         format!("  {name}: {{ from: {{ cluster: a, topic: {from} }}, to: {{ cluster: a, topic: {to} }} }}\n")
     };
     let circle = format!("routes:\n{}{}{}", hop("x", "one", "two"), hop("y", "two", "three"), hop("z", "three", "one"));
-    assert_eq!(said(&circle), ["4:66 the routes x -> y -> z -> x feed each other in a circle"]);
+    assert_eq!(said(&circle), ["4:69 the routes x -> y -> z -> x feed each other in a circle"]);
     let fan = format!("routes:\n{}{}{}", hop("x", "one", "two"), hop("y", "one", "three"), hop("z", "two", "three"));
-    assert_eq!(said(&fan), ["4:64 route y writes this topic as well"]);
+    assert_eq!(said(&fan), ["4:67 route y writes this topic as well"]);
     let staged = "routes:
   x: { from: { cluster: a, topic: t }, via: { cluster: p, topic: \"persistent://a/b/c\" }, to: { cluster: r, topic: t } }
   y: { from: { cluster: p, topic: \"persistent://a/b/c\" }, to: { cluster: a, topic: t } }
@@ -183,7 +183,7 @@ fn routes_that_feed_each_other_are_refused_however_long_the_way() {
   x: { from: { cluster: a, topic: t }, to: { cluster: r, topic: t } }
   y: { from: { cluster: p, topic: \"persistent://public/dlq-pulsar-bridge/x\" }, to: { cluster: a, topic: t } }
 ";
-    assert_eq!(said(dead), ["2:65 the routes y -> x -> y feed each other in a circle"]);
+    assert_eq!(said(dead), ["2:64 the routes y -> x -> y feed each other in a circle"]);
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn dead_letters_have_a_place_that_is_no_topic_of_the_route() {
     let route = |dead: &str| format!("routes:\n  x:\n    from: {{ cluster: a, topic: t }}\n    to: {{ cluster: r, topic: t }}\n{dead}");
     assert_eq!(
         said(&route("    dead_letter: { cluster: a, topic: t }\n")),
-        ["5:38 the dead letters of route x would go to the topic of its `from`"]
+        ["5:39 the dead letters of route x would go to the topic of its `from`"]
     );
     let missing = "5:5 `topic` is missing: kafka has no place for dead letters by itself";
     assert_eq!(said(&route("    dead_letter: { cluster: a }\n")), [missing]);

@@ -5,18 +5,26 @@
 //! then resent from the first that is not stored, one unit at a time until one is stored. And what is given back unsent
 //! ends its epoch first, so that nothing of the same source partition passes it in any lane.
 
-use std::{collections::VecDeque, sync::Arc};
+mod at_gate;
+mod failed;
+mod timed_out;
+mod unit;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use futures::{StreamExt, stream::FuturesOrdered};
 use tokio::{
     sync::watch,
-    time::{Duration, Instant, sleep, sleep_until, timeout},
+    time::{Duration, Instant, sleep},
 };
-use trestle_core::{BoxFuture, Cause, Fault, FaultKind, Lane, LaneKey, PartitionId, Scope, Sent, Sink, Slice, Why};
-use trestle_dlq::{DeadLetters, Report};
+use trestle_core::{BoxFuture, Cause, FaultKind, Lane, LaneKey, PartitionId, Position, Sent, Sink, Slice};
+use trestle_dlq::DeadLetters;
 
 use super::{
-    board::{Board, LaneNote},
+    board::Board,
     inbox::Inbox,
     meter::Meter,
     settle::{self, Failure},
@@ -24,12 +32,11 @@ use super::{
 };
 use crate::policy::{
     backoff::Backoff,
-    gate::{FAILURES_IN_A_ROW, Gate, RELEASE_AFTER},
+    gate::Gate,
     retry::{Failures, Retry},
 };
-
-/// A broker that asks for a longer wait is asked again after this.
-const LONGEST_THROTTLE: Duration = Duration::from_secs(60);
+use at_gate::{WaitsFor, why_of};
+use failed::Bisect;
 
 /// What all lanes of a hop share.
 pub(super) struct Context {
@@ -67,25 +74,11 @@ pub(super) struct LaneTask {
     probe_backoff: Backoff,
     retry_backoff: Backoff,
     failures_in_a_row: u32,
-    /// Of the message at the head, if it failed before.
-    failures: Option<Failures>,
+    /// Of the message of each source partition that failed last. They outlive its batch: read again, it goes on where it was.
+    failures: BTreeMap<PartitionId, Failures>,
     /// One unit in flight until one is stored.
     careful: bool,
     bisect: Option<Bisect>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum WaitsFor {
-    Target,
-    DeadLetters,
-}
-
-/// The search for the one message that makes its unit fail.
-struct Bisect {
-    /// Messages of a unit at most.
-    unit: usize,
-    /// Messages from the head on that the culprit is among.
-    suspects: usize,
 }
 
 type InFlight = FuturesOrdered<BoxFuture<'static, (Vec<Slice>, Sent)>>;
@@ -104,7 +97,7 @@ impl LaneTask {
             probe_backoff: context.retry.backoff(key.target.0.into()),
             retry_backoff: context.retry.backoff(key.target.0.into()),
             failures_in_a_row: 0,
-            failures: None,
+            failures: BTreeMap::new(),
             careful: false,
             bisect: None,
             context,
@@ -210,44 +203,6 @@ impl LaneTask {
         }
     }
 
-    /// Takes the next unit from what is pending; empty when there is none, or when the head is a defect.
-    fn gather(&mut self) -> Vec<Slice> {
-        let limits = self.context.sink.limits();
-        let mut messages = self.bisect.as_ref().map_or(limits.unit_messages, |b| b.unit).max(1);
-        let mut bytes = limits.unit_bytes;
-        let mut unit = Vec::new();
-        while let Some(front) = self.pending.front_mut() {
-            if !front.batch().is_current() {
-                self.pending.pop_front();
-                continue;
-            }
-            let (mut fit, mut used, mut whole) = (0, 0, true);
-            for message in front.iter() {
-                let size = message.size();
-                let too_much = used + size > bytes && (fit > 0 || !unit.is_empty());
-                if message.defect.is_some() || fit == messages || too_much {
-                    whole = false;
-                    break;
-                }
-                fit += 1;
-                used += size;
-            }
-            if fit > 0 {
-                unit.push(front.take_front(fit));
-            }
-            if !whole {
-                break;
-            }
-            self.pending.pop_front();
-            messages -= fit;
-            bytes = bytes.saturating_sub(used);
-            if messages == 0 || bytes == 0 {
-                break;
-            }
-        }
-        unit
-    }
-
     /// Settles what was stored, and answers what was not.
     fn apply(&mut self, unit: Vec<Slice>, sent: Sent) -> (Vec<Slice>, Option<Failure>) {
         let applied = settle::apply(unit, sent);
@@ -257,7 +212,7 @@ impl LaneTask {
             tracing::warn!(route, hop, partition = %self.key.target, messages = applied.order_breaks, "stored behind a message that was not: an order break");
         }
         if !applied.stored.is_empty() {
-            self.stored(applied.stored.iter().map(Slice::len).sum());
+            self.stored(&applied.stored);
         }
         for slice in applied.stored {
             self.context.meter.delivered(&slice);
@@ -275,13 +230,22 @@ impl LaneTask {
         (applied.left, applied.failure)
     }
 
-    /// Messages were stored, or dead-lettered: whatever was wrong at the head is over.
-    fn stored(&mut self, messages: usize) {
+    /// These were stored, or dead-lettered: whatever was wrong at the head is over.
+    fn stored(&mut self, slices: &[Slice]) {
         self.failures_in_a_row = 0;
-        self.failures = None;
         self.careful = false;
         self.retry_backoff.reset();
         self.probe_backoff.reset();
+        let messages = slices.iter().map(Slice::len).sum();
+        if !self.failures.is_empty() {
+            for slice in slices {
+                let partition = slice.batch().partition;
+                let over = |f: &Failures| !f.condemned && slice.iter().any(|m| m.position >= f.position);
+                if self.failures.get(&partition).is_some_and(over) {
+                    self.failures.remove(&partition);
+                }
+            }
+        }
         if let Some(bisect) = &mut self.bisect {
             bisect.suspects = bisect.suspects.saturating_sub(messages);
             if bisect.suspects == 0 {
@@ -292,247 +256,6 @@ impl LaneTask {
             self.set_gate_reason(None);
             let Context { route, hop, .. } = &*self.context;
             tracing::info!(route, hop, partition = %self.key.target, closed_seconds = closed.as_secs_f64(), "the gate is open again");
-        }
-    }
-
-    async fn failed(&mut self, failure: Failure) {
-        let Failure { fault, messages } = failure;
-        self.failures_in_a_row += 1;
-        self.refill();
-        match fault.kind {
-            FaultKind::Unavailable(why) => return self.close_gate(why, WaitsFor::Target, fault.detail),
-            FaultKind::Unsure => {
-                self.context.meter.retried("unsure");
-                return self.close_gate(Why::Down, WaitsFor::Target, fault.detail);
-            }
-            FaultKind::Fenced => return self.fenced(&fault),
-            FaultKind::Throttled(delay) => {
-                self.context.meter.retried("throttled");
-                return self.pause(delay.min(LONGEST_THROTTLE)).await;
-            }
-            FaultKind::Rejected(cause) if messages <= 1 && (fault.scope == Scope::Message || messages == 1) => {
-                return self.dead_letter(cause, fault.detail).await;
-            }
-            FaultKind::Rejected(_) => self.narrow(messages),
-            FaultKind::Timeout => self.timed_out(&fault, messages).await,
-        }
-        if self.failures_in_a_row >= FAILURES_IN_A_ROW && self.gate.is_open() {
-            self.close_gate(Why::Down, WaitsFor::Target, fault.detail);
-        }
-    }
-
-    /// The culprit is among the first `messages`: tries half of them next.
-    fn narrow(&mut self, messages: usize) {
-        self.bisect = Some(Bisect { unit: messages.div_ceil(2).max(1), suspects: messages });
-    }
-
-    /// A send was not confirmed in time. A target that does not answer a probe either is gone; one that does has spent an
-    /// attempt of the head.
-    async fn timed_out(&mut self, fault: &Fault, messages: usize) {
-        let sink = self.context.sink.clone();
-        let probe = timeout(self.context.send_timeout, sink.probe(self.key.target)).await;
-        if let Err(fault) = probe.unwrap_or_else(|_| Err(Fault::down("no answer to a probe"))) {
-            return self.close_gate(why_of(&fault), WaitsFor::Target, fault.detail);
-        }
-        self.context.meter.retried("timeout");
-        let Some((partition, position)) = self.head() else { return };
-        let mut failures =
-            self.failures.take().filter(|f| f.is_of(partition, position)).unwrap_or(Failures::of(partition, position));
-        failures.attempts += 1;
-        failures.failed(&fault.detail);
-        let spent = failures.spent(&self.context.retry) || self.bisect.is_some();
-        self.failures = Some(failures);
-        if !spent {
-            let delay = self.retry_backoff.next();
-            return self.pause(delay).await;
-        }
-        if messages > 1 {
-            return self.narrow(messages);
-        }
-        self.seek_witness().await;
-    }
-
-    /// The head alone times out although the target answers. If its dead letter could be written, a witness is sent. Only a later message that is stored proves that the message
-    /// is at fault, and not the target's write path.
-    async fn seek_witness(&mut self) {
-        if let Err(fault) = self.context.dead_letters.probe().await {
-            let error = format!("a dead letter could not be written: {}", fault.detail);
-            return self.close_gate(why_of(&fault), WaitsFor::DeadLetters, error);
-        }
-        let Some(mut slice) = self.pending.pop_front() else { return };
-        let head = slice.take_front(1);
-        if !slice.is_empty() {
-            self.pending.push_front(slice);
-        }
-        let bisect = self.bisect.replace(Bisect { unit: 1, suspects: 1 });
-        let witness = self.gather();
-        self.bisect = bisect;
-        let sent = match self.lane.as_mut().filter(|_| !witness.is_empty()) {
-            Some(lane) => Some(lane.send(witness.clone()).await),
-            None => None,
-        };
-        let Some(sent) = sent else {
-            // Nothing to send past it: it is tried on, at the longest delay.
-            self.pending.push_front(head);
-            return self.pause(self.context.retry.max).await;
-        };
-        let failures = self.failures.take();
-        let (left, failure) = self.apply(witness, sent);
-        for slice in left.into_iter().rev() {
-            self.pending.push_front(slice);
-        }
-        self.pending.push_front(head);
-        self.failures = failures;
-        match failure {
-            None => {
-                if let Some(failures) = &mut self.failures {
-                    failures.condemned = true;
-                }
-            }
-            Some(failure) => {
-                if let Some(failures) = &mut self.failures {
-                    failures.attempts = 0;
-                }
-                let error = format!("two messages in a row are not confirmed: {}", failure.fault.detail);
-                self.close_gate(Why::Down, WaitsFor::Target, error);
-            }
-        }
-    }
-
-    /// The error of a head that is to be dead-lettered for having timed out.
-    fn condemned(&self) -> Option<String> {
-        let (partition, position) = self.head()?;
-        self.failures.as_ref().filter(|f| f.condemned && f.is_of(partition, position)).map(|f| f.error.clone())
-    }
-
-    /// Writes the head to the dead-letter topic, and settles it once that is confirmed.
-    async fn dead_letter(&mut self, cause: Cause, error: String) {
-        let Some(mut slice) = self.pending.pop_front() else { return };
-        let head = slice.take_front(1);
-        if !slice.is_empty() {
-            self.pending.push_front(slice);
-        }
-        let Some(message) = head.first() else { return };
-        let failures = self.failures.take().filter(|f| f.is_of(head.batch().partition, message.position));
-        let failures = failures.unwrap_or_else(|| Failures::of(head.batch().partition, message.position));
-        let context = self.context.clone();
-        let report = Report {
-            route: context.route.clone(),
-            hop: context.hop,
-            origin: context.origin,
-            target: context.target,
-            source: format!("{}/{}/{}", context.source, head.batch().partition, message.position),
-            cause,
-            error,
-            attempts: failures.attempts.max(1),
-            first_failed: failures.first_failed,
-            last_failed: failures.last_failed,
-        };
-        match context.dead_letters.write(message, &report).await {
-            Ok(()) => {
-                context.meter.dead_lettered(cause, &head);
-                head.settle();
-                self.stored(1);
-                self.bisect = None;
-            }
-            Err(fault) => {
-                self.pending.push_front(head);
-                self.failures = Some(failures);
-                let error = format!("a dead letter cannot be written: {}", fault.detail);
-                self.close_gate(why_of(&fault), WaitsFor::DeadLetters, error);
-            }
-        }
-    }
-
-    /// Another instance writes this lane now: what is pending is its business.
-    fn fenced(&mut self, fault: &Fault) {
-        let Context { route, hop, .. } = &*self.context;
-        tracing::warn!(route, hop, partition = %self.key.target, error = fault.detail, "another instance has taken this lane over");
-        self.context.board.tell(LaneNote::Fenced(self.key));
-        self.context.board.give_back(self.pending.drain(..));
-        self.inbox.close();
-    }
-
-    fn close_gate(&mut self, why: Why, waits_for: WaitsFor, error: String) {
-        let known = self.gate.why() == Some(why);
-        self.gate.close(why, error.clone());
-        self.waits_for = waits_for;
-        self.next_probe = Instant::now() + self.probe_backoff.next();
-        self.set_gate_reason(Some(&error));
-        if !known {
-            let Context { route, hop, .. } = &*self.context;
-            if why.needs_a_person() {
-                tracing::error!(route, hop, partition = %self.key.target, why = %why, error, "the gate is closed until this is mended");
-            } else {
-                tracing::warn!(route, hop, partition = %self.key.target, error, "the gate is closed");
-            }
-        }
-    }
-
-    fn set_gate_reason(&self, reason: Option<&str>) {
-        let name = format!("partition {}", self.key.target);
-        self.context.meter.gate(self.key.target, reason.is_some());
-        match reason {
-            Some(reason) => self.context.status.set(name, reason),
-            None => self.context.status.clear(&name),
-        };
-    }
-
-    /// Waits for one thing to happen at a closed gate: a probe, something to give back, or something new to sweep.
-    async fn wait_at_gate(&mut self) {
-        let Some(closed) = self.gate.closed() else { return };
-        if closed.released || self.context.board.draining() {
-            self.release();
-        }
-        let Some(closed) = self.gate.closed() else { return };
-        if self.inbox.is_closed() && self.pending.is_empty() {
-            return;
-        }
-        let (release_at, released) = (closed.since + RELEASE_AFTER, closed.released);
-        let inbox = self.inbox.clone();
-        tokio::select! {
-                biased;
-            () = sleep_until(self.next_probe) => self.probe().await,
-            () = sleep_until(release_at), if !released => {
-                if let Some(closed) = self.gate.closed_mut() {
-                    closed.released = true;
-                }
-            }
-            () = inbox.changed() => {}
-            Ok(()) = self.sweeps.changed() => {}
-        }
-    }
-
-    /// Gives back what waits: it is read again when the gate opens, and holds no memory until then.
-    fn release(&mut self) {
-        if self.pending.is_empty() {
-            return;
-        }
-        let mut partitions: Vec<PartitionId> = self.pending.iter().map(|s| s.batch().partition).collect();
-        partitions.sort_unstable();
-        partitions.dedup();
-        for partition in partitions {
-            self.context.board.tell(LaneNote::Blocks(self.key, partition));
-        }
-        self.context.board.give_back(self.pending.drain(..));
-    }
-
-    async fn probe(&mut self) {
-        let context = self.context.clone();
-        let probe: BoxFuture<'_, Result<(), Fault>> = match self.waits_for {
-            WaitsFor::Target => context.sink.probe(self.key.target),
-            WaitsFor::DeadLetters => Box::pin(context.dead_letters.probe()),
-        };
-        match timeout(context.send_timeout, probe).await.unwrap_or_else(|_| Err(Fault::down("no answer to a probe"))) {
-            Ok(()) => {
-                self.gate.half_open();
-                self.careful = true;
-                self.failures_in_a_row = 0;
-                context.board.tell(LaneNote::Unblocks(self.key));
-            }
-            Err(fault) => {
-                self.close_gate(why_of(&fault), self.waits_for, fault.detail);
-            }
         }
     }
 
@@ -569,12 +292,8 @@ impl LaneTask {
         self.pending.retain(|slice| slice.batch().is_current());
     }
 
-    fn head(&self) -> Option<(PartitionId, trestle_core::Position)> {
+    fn head(&self) -> Option<(PartitionId, Position)> {
         let slice = self.pending.front()?;
         Some((slice.batch().partition, slice.first()?.position))
     }
-}
-
-fn why_of(fault: &Fault) -> Why {
-    if let FaultKind::Unavailable(why) = fault.kind { why } else { Why::Down }
 }

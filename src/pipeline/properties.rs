@@ -26,7 +26,7 @@ fn judge(seed: u64, sabotage: Sabotage) -> Vec<Verdict> {
 fn nothing_is_lost_reordered_or_committed_early_whatever_goes_wrong() {
     let seeds = match number("TRESTLE_SEED") {
         Some(seed) => {
-            tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::DEBUG).init();
+            tracing_subscriber::fmt().with_timer(Clock).with_test_writer().with_max_level(tracing::Level::DEBUG).init();
             seed..seed + 1
         }
         None => 0..number("TRESTLE_PROPERTY_RUNS").unwrap_or(RUNS),
@@ -57,3 +57,11 @@ fn the_oracle_catches_an_acknowledgement_before_the_send() {
 fn the_oracle_catches_settling_past_a_failed_message() {
     caught(Sabotage::SettlePastFailure, |v| matches!(v, Verdict::Loss(_) | Verdict::Commit { .. }));
 }
+
+struct Clock;
+impl tracing_subscriber::fmt::time::FormatTime for Clock {
+    fn format_time(&self, w: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
+        write!(w, "{:.3}", START.with(|s| tokio::time::Instant::now().duration_since(*s).as_secs_f64()))
+    }
+}
+thread_local! { pub static START: tokio::time::Instant = tokio::time::Instant::now(); }

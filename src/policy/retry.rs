@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use trestle_core::{PartitionId, Position};
+use trestle_core::Position;
 
 use super::backoff::Backoff;
 
@@ -28,14 +28,19 @@ impl Retry {
     }
 }
 
-/// The failures of the message at the head of a lane. It outlives the batch: a message that is dropped and read again
+/// An outage that shows in nothing but missing confirmations can end just while a witness is sent, and would then cost
+/// the head. So witnesses come more rarely the longer it lasts: at most this often is the number of attempts doubled.
+const DOUBLINGS: u32 = 10;
+
+/// The failures of one message at the head of a lane. They outlive the batch: a message that is dropped and read again
 /// goes on where it was.
 #[derive(Clone, Debug)]
 pub struct Failures {
-    pub partition: PartitionId,
     pub position: Position,
     /// Sends that count: confirmed neither as stored nor as an outage.
     pub attempts: u32,
+    /// How often a witness was not confirmed either.
+    outages: u32,
     pub first_failed: SystemTime,
     pub last_failed: SystemTime,
     pub error: String,
@@ -44,13 +49,17 @@ pub struct Failures {
 }
 
 impl Failures {
-    pub fn of(partition: PartitionId, position: Position) -> Self {
+    pub fn of(position: Position) -> Self {
         let now = SystemTime::now();
-        Failures { partition, position, attempts: 0, first_failed: now, last_failed: now, error: String::new(), condemned: false }
-    }
-
-    pub fn is_of(&self, partition: PartitionId, position: Position) -> bool {
-        self.partition == partition && self.position == position
+        Failures {
+            position,
+            attempts: 0,
+            outages: 0,
+            first_failed: now,
+            last_failed: now,
+            error: String::new(),
+            condemned: false,
+        }
     }
 
     pub fn failed(&mut self, error: &str) {
@@ -58,7 +67,32 @@ impl Failures {
         error.clone_into(&mut self.error);
     }
 
+    /// The attempts came to nothing because the target does not take others either: they come back.
+    pub fn outage(&mut self) {
+        self.attempts = 0;
+        self.outages += 1;
+    }
+
     pub fn spent(&self, retry: &Retry) -> bool {
-        self.attempts > retry.retries
+        self.attempts >= retry.retries.saturating_add(1).saturating_mul(1 << self.outages.min(DOUBLINGS))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_an_outage_attempts_come_back_and_twice_as_many_are_needed() {
+        let retry = Retry { retries: 3, ..Retry::default() };
+        let mut failures = Failures::of(Position::Offset(0));
+        for needed in [4, 8, 16] {
+            for _ in 0..needed {
+                assert!(!failures.spent(&retry));
+                failures.attempts += 1;
+            }
+            assert!(failures.spent(&retry));
+            failures.outage();
+        }
     }
 }

@@ -44,6 +44,17 @@ pub(super) struct Facts {
 
 pub(super) fn judge(cluster: &Cluster, facts: &Facts) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
+    if std::env::var("TRESTLE_SEED").is_ok() {
+        let t = |at: Instant| super::START.with(|s| at.duration_since(*s).as_secs_f64());
+        let mut lines = Vec::new();
+        for p in 0..facts.inputs { for s in cluster.stored(IN, p) { lines.push((t(s.at), format!("IN/{p}@{} {} {:?}", s.offset, name(&s.message), s.message.key))); } }
+        for p in 0..facts.outputs { for s in cluster.stored(OUT, p) { let Writer::Lane { lane, origin, .. } = s.by else { continue }; lines.push((t(s.at), format!("OUT/{p} {} lane {lane} {origin:?}", name(&s.message)))); } }
+        for s in cluster.stored(DEAD, 0) { lines.push((t(s.at), format!("DEAD {} {:?}", name(&s.message), s.message.headers.get("trestle-dlq-cause")))); }
+        for c in cluster.commits(IN, GROUP) { lines.push((t(c.at), format!("COMMIT {} {} by {}", c.partition, c.next, c.member))); }
+        lines.sort_by(|a, b| a.0.total_cmp(&b.0));
+        for (t, l) in lines { eprintln!("{t:.3} {l}"); }
+        eprintln!("POISONED {:?}", facts.poisoned);
+    }
     let written: BTreeMap<Bytes, Message> = (0..facts.inputs)
         .flat_map(|p| cluster.stored(IN, p))
         .map(|s| (s.message.value.clone().unwrap_or_default(), s.message))

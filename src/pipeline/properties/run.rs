@@ -150,7 +150,9 @@ impl World {
     async fn disturb(&mut self) {
         let out = self.rng.random_range(0..self.outputs);
         let cluster = self.cluster.clone();
-        match self.rng.random_range(0..20) {
+        let what = self.rng.random_range(0..20);
+        tracing::debug!(what, out, "DISTURB");
+        match what {
             0 => cluster.inject(OUT, out, FaultSpec::Delay(Duration::from_millis(self.rng.random_range(1..2000)))),
             1 => cluster.inject(OUT, out, FaultSpec::Refuse(Fault::down("refused"))),
             2 => cluster.inject(
@@ -216,6 +218,7 @@ impl World {
     /// Everything heals, and one bridge at least is there to finish. Says what did not.
     async fn settle_down(&mut self) -> Result<(), String> {
         self.cluster.heal();
+        tracing::debug!("HEAL");
         if self.bridges.is_empty() {
             self.start();
         }

@@ -1,0 +1,103 @@
+//! What a lane does while its gate is closed: it probes, and gives its memory back.
+
+use tokio::time::{Instant, sleep_until, timeout};
+use trestle_core::{BoxFuture, Fault, FaultKind, PartitionId, Why};
+
+use super::{Context, LaneTask};
+use crate::{pipeline::board::LaneNote, policy::gate::RELEASE_AFTER};
+
+/// What a closed gate waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum WaitsFor {
+    Target,
+    DeadLetters,
+}
+
+impl LaneTask {
+    pub(super) fn close_gate(&mut self, why: Why, waits_for: WaitsFor, error: String) {
+        let known = self.gate.why() == Some(why);
+        self.gate.close(why, error.clone());
+        self.waits_for = waits_for;
+        self.next_probe = Instant::now() + self.probe_backoff.next();
+        self.set_gate_reason(Some(&error));
+        if !known {
+            let Context { route, hop, .. } = &*self.context;
+            if why.needs_a_person() {
+                tracing::error!(route, hop, partition = %self.key.target, why = %why, error, "the gate is closed until this is mended");
+            } else {
+                tracing::warn!(route, hop, partition = %self.key.target, error, "the gate is closed");
+            }
+        }
+    }
+
+    pub(super) fn set_gate_reason(&self, reason: Option<&str>) {
+        let name = format!("partition {}", self.key.target);
+        self.context.meter.gate(self.key.target, reason.is_some());
+        match reason {
+            Some(reason) => self.context.status.set(name, reason),
+            None => self.context.status.clear(&name),
+        };
+    }
+
+    /// Waits for one thing to happen at a closed gate: a probe, something to give back, or something new to sweep.
+    pub(super) async fn wait_at_gate(&mut self) {
+        let Some(closed) = self.gate.closed() else { return };
+        if closed.released || self.context.board.draining() {
+            self.release();
+        }
+        let Some(closed) = self.gate.closed() else { return };
+        if self.inbox.is_closed() && self.pending.is_empty() {
+            return;
+        }
+        let (release_at, released) = (closed.since + RELEASE_AFTER, closed.released);
+        let inbox = self.inbox.clone();
+        tokio::select! {
+            biased;
+            () = sleep_until(self.next_probe) => self.probe().await,
+            () = sleep_until(release_at), if !released => {
+                if let Some(closed) = self.gate.closed_mut() {
+                    closed.released = true;
+                }
+            }
+            () = inbox.changed() => {}
+            Ok(()) = self.sweeps.changed() => {}
+        }
+    }
+
+    /// Gives back what waits: it is read again when the gate opens, and holds no memory until then.
+    fn release(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let mut partitions: Vec<PartitionId> = self.pending.iter().map(|s| s.batch().partition).collect();
+        partitions.sort_unstable();
+        partitions.dedup();
+        for partition in partitions {
+            self.context.board.tell(LaneNote::Blocks(self.key, partition));
+        }
+        self.context.board.give_back(self.pending.drain(..));
+    }
+
+    async fn probe(&mut self) {
+        let context = self.context.clone();
+        let probe: BoxFuture<'_, Result<(), Fault>> = match self.waits_for {
+            WaitsFor::Target => context.sink.probe(self.key.target),
+            WaitsFor::DeadLetters => Box::pin(context.dead_letters.probe()),
+        };
+        match timeout(context.send_timeout, probe).await.unwrap_or_else(|_| Err(Fault::down("no answer to a probe"))) {
+            Ok(()) => {
+                self.gate.half_open();
+                self.careful = true;
+                self.failures_in_a_row = 0;
+                context.board.tell(LaneNote::Unblocks(self.key));
+            }
+            Err(fault) => {
+                self.close_gate(why_of(&fault), self.waits_for, fault.detail);
+            }
+        }
+    }
+}
+
+pub(super) fn why_of(fault: &Fault) -> Why {
+    if let FaultKind::Unavailable(why) = fault.kind { why } else { Why::Down }
+}
