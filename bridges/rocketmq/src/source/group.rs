@@ -16,8 +16,8 @@ use crate::{
     route::Queue,
 };
 
-/// Beyond the time for which the broker may hold a pull.
-const PULL_SLACK: Duration = Duration::from_secs(3);
+/// Beyond the time for which the broker may hold a pull: it looks for expired ones every 5 s only (`PullRequestHoldService.java`).
+const PULL_SLACK: Duration = Duration::from_secs(8);
 /// More than brokers give by default (32), so that those which are set to give more do.
 const PULL_MESSAGES: u32 = 64;
 // PullSysFlag.java: hold the request when there is no message, and take the subscription from the request.

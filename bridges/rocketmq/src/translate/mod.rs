@@ -102,7 +102,7 @@ fn as_property<'a>(header: &'a Header, all: &Headers) -> Option<(&'a str, &'a st
     }
     let (name, value) = (plain_text(&header.name)?, plain_text(header.value.as_ref()?)?);
     let tag = name == TAGS && !value.contains(|c: char| c == '|' || c.is_whitespace());
-    let free = !name.starts_with(OURS) && !reserved::is_reserved(name);
+    let free = !name.starts_with(OURS) && !reserved::is_reserved(name.as_bytes());
     let once = || all.iter().filter(|h| h.name == header.name).count() == 1;
     ((tag || free) && once()).then_some((name, value))
 }
@@ -154,7 +154,6 @@ type Parts = (Option<Bytes>, Option<Bytes>, Headers, Option<i64>);
 fn read_parts(stored: &Stored) -> Result<Parts, String> {
     let (mut keys, mut key, mut time, mut value, mut list) = (None, None, None, None, None);
     let mut headers = Vec::new();
-    let mut sharding_key = None;
     for (name, content) in pairs(&stored.properties) {
         match std::str::from_utf8(&name) {
             Ok(KEYS) => keys = Some(content),
@@ -163,7 +162,6 @@ fn read_parts(stored: &Stored) -> Result<Parts, String> {
             Ok(VALUE) => value = Some(content),
             Ok(ENVELOPE) => list = Some(content),
             Ok(ID) => {}
-            Ok(SHARDING_KEY) => sharding_key = Some(Header { name, value: Some(content) }),
             _ if reserved::is_bookkeeping(&name) => {}
             _ => headers.push(Header { name, value: Some(content) }),
         }
@@ -178,9 +176,10 @@ fn read_parts(stored: &Stored) -> Result<Parts, String> {
         Some(b"empty") => Some(Bytes::new()),
         Some(other) => return Err(unreadable(VALUE, other, "neither null nor empty")),
     };
-    // Only our own sink writes the time, and it writes a sharding key only as a copy of the key.
-    if time.is_none() {
-        headers.extend(sharding_key);
+    // Only our own sink writes the time, and no reserved name as a header but the tag: what else there is was added on the
+    // way, like the UNIQ_KEY that brokers give a message which is not sent in a batch.
+    if time.is_some() {
+        headers.retain(|header| header.name == TAGS || !reserved::is_reserved(&header.name));
     }
     let time = match time.as_deref() {
         None => Some(stored.born),

@@ -82,8 +82,8 @@ const CHECKSUM: &str = "__CRC32#";
 const TRANSIENT: &str = "__RMQ.TRANSIENT.";
 
 /// A header of this name cannot travel as a property of this name.
-pub fn is_reserved(name: &str) -> bool {
-    is_bookkeeping(name.as_bytes()) || MEANINGFUL.contains(&name)
+pub fn is_reserved(name: &[u8]) -> bool {
+    is_bookkeeping(name) || MEANINGFUL.iter().any(|known| known.as_bytes() == name)
 }
 
 /// See [`BOOKKEEPING`].

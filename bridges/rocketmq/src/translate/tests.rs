@@ -95,7 +95,7 @@ fn a_foreign_message_keeps_its_properties_and_takes_its_born_time() {
         read(Stored { offset: 9, born: 5, body: Bytes::from_static(b"v"), properties: Bytes::from_static(properties) });
     assert_eq!((read.key.as_deref(), read.time, read.position), (Some(&b"k1 k2"[..]), Some(5), Position::Offset(9)));
     let names: Vec<_> = read.headers.iter().map(|h| String::from_utf8_lossy(&h.name).into_owned()).collect();
-    assert_eq!(names, ["TAGS", "a", "UNIQ_KEY", "__SHARDINGKEY"]);
+    assert_eq!(names, ["TAGS", "a", "__SHARDINGKEY", "UNIQ_KEY"]);
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn any_message_comes_back_byte_for_byte() {
         let headers = headers.collect();
         let original = Message { key, value, headers, time: Some(1), position: Position::Offset(7), defect: None };
         let extras = Extras { sharding_key: shape.len() % 2 == 0, unordered: shape.len() % 3 == 0, id: Some("x") };
-        assert_eq!(round_trip(&original, extras, b"CLUSTER\x01DefaultCluster\x02"), original);
+        assert_eq!(round_trip(&original, extras, b"UNIQ_KEY\x01FD00\x02CLUSTER\x01DefaultCluster\x02"), original);
     }
 }
 
