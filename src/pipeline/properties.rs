@@ -29,7 +29,10 @@ fn nothing_is_lost_reordered_or_committed_early_whatever_goes_wrong() {
             tracing_subscriber::fmt().with_timer(Clock).with_test_writer().with_max_level(tracing::Level::DEBUG).init();
             seed..seed + 1
         }
-        None => 0..number("TRESTLE_PROPERTY_RUNS").unwrap_or(RUNS),
+        None => {
+            let from = number("TRESTLE_PROPERTY_FROM").unwrap_or(0);
+            from..from + number("TRESTLE_PROPERTY_RUNS").unwrap_or(RUNS)
+        }
     };
     let mut failed = Vec::new();
     for seed in seeds {

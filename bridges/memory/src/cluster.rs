@@ -11,7 +11,7 @@ use trestle_core::{
 };
 
 use crate::{
-    Commit, FaultSpec, Freeze, Poison, Settings, Stored, Writer,
+    Commit, FaultSpec, Freeze, Poison, Sending, Settings, Stored, Writer,
     faults::{PartitionFaults, Predicate},
     group::Group,
     log::Log,
@@ -56,6 +56,8 @@ pub(crate) struct Partition {
     pub faults: PartitionFaults,
     /// Lanes with a lower number are fenced.
     pub fence: u64,
+    /// Every send asked for, in order.
+    pub sendings: Vec<Sending>,
 }
 
 /// The test's side: topics and messages.
@@ -103,6 +105,11 @@ impl Cluster {
     /// Everything ever stored in a partition, in order.
     pub fn stored(&self, topic: &str, partition: u32) -> Vec<Stored> {
         self.look(topic, partition, |p| p.log.stored().to_vec()).unwrap_or_default()
+    }
+
+    /// Every send into a partition that a lane was ever asked for, in order.
+    pub fn sendings(&self, topic: &str, partition: u32) -> Vec<Sending> {
+        self.look(topic, partition, |p| p.sendings.clone()).unwrap_or_default()
     }
 
     /// The offset of the next message stored.

@@ -17,5 +17,5 @@ mod testing;
 pub use cluster::Cluster;
 pub use faults::{FaultSpec, Freeze, Poison};
 pub use group::Commit;
-pub use log::{Stored, Writer};
+pub use log::{Sending, Stored, Writer};
 pub use settings::{Revokes, Settings};

@@ -1,5 +1,7 @@
+use std::sync::Arc;
+
 use tokio::time::Instant;
-use trestle_core::{LaneKey, Message, PartitionId, Position};
+use trestle_core::{LaneKey, Message, PartitionId, Position, Sent};
 
 /// A message that a partition has, or had before it was cut.
 #[derive(Clone, Debug)]
@@ -25,6 +27,18 @@ pub enum Writer {
         /// Where the message was read.
         origin: (PartitionId, Position),
     },
+}
+
+/// One send that a lane was asked for.
+#[derive(Clone, Debug)]
+pub struct Sending {
+    /// As in [`Writer::Lane`].
+    pub lane: u64,
+    /// Where each message was read.
+    pub origins: Arc<[(PartitionId, Position)]>,
+    pub at: Instant,
+    /// What was answered and when; nothing while it is in flight, or when its future was dropped.
+    pub answer: Option<(Sent, Instant)>,
 }
 
 /// One partition: an append-only log that may have holes and may lose its beginning.

@@ -14,7 +14,7 @@ use trestle_core::{
 };
 
 use crate::{
-    FaultSpec, Freeze, Poison, Writer,
+    FaultSpec, Freeze, Poison, Sending, Writer,
     cluster::{Shared, State},
 };
 
@@ -171,7 +171,8 @@ impl Lane for MemoryLane {
         drop(flights);
         let called = Instant::now();
         self.due = self.due.max(called + self.way.latency());
-        let ticket = Ticket { way: self.way.clone(), send, unit, _slices: slices };
+        let number = self.way.called(&unit, called);
+        let ticket = Ticket { way: self.way.clone(), send, number, unit, _slices: slices };
         Box::pin(ticket.fly(self.due, called + self.way.spec.send_timeout))
     }
 
@@ -184,6 +185,8 @@ impl Lane for MemoryLane {
 struct Ticket {
     way: Arc<Way>,
     send: u64,
+    /// Its place among all sends into the partition.
+    number: usize,
     unit: Arc<[Outgoing]>,
     /// Held as long as a real client would hold its copy.
     _slices: Vec<Slice>,
@@ -235,6 +238,7 @@ impl Ticket {
     fn land(&self, sent: Sent, order_break: bool) -> Sent {
         let whole = sent.runs.iter().all(|(_, outcome)| matches!(outcome, Outcome::Stored));
         self.way.leave(&mut self.way.flights(), whole || order_break);
+        self.way.answered(self.number, &sent);
         sent
     }
 }
@@ -272,6 +276,23 @@ impl Way {
         let mut state = self.cluster.lock();
         let latency = state.settings.latency.clone();
         state.rng.random_range(latency)
+    }
+
+    /// Notes a send, and says its number.
+    fn called(&self, unit: &[Outgoing], at: Instant) -> usize {
+        let mut state = self.cluster.lock();
+        let sendings = &mut state.partition(&self.spec.topic, self.key.target.0).sendings;
+        let origins = unit.iter().map(|o| o.origin).collect();
+        sendings.push(Sending { lane: self.id, origins, at, answer: None });
+        sendings.len() - 1
+    }
+
+    fn answered(&self, number: usize, sent: &Sent) {
+        let mut state = self.cluster.lock();
+        let sendings = &mut state.partition(&self.spec.topic, self.key.target.0).sendings;
+        if let Some(sending) = sendings.get_mut(number) {
+            sending.answer = Some((sent.clone(), Instant::now()));
+        }
     }
 
     fn take_fault(&self, unit: &[Outgoing]) -> Option<FaultSpec> {

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use tokio::time::Instant;
-use trestle_core::Message;
-use trestle_memory::{Cluster, Writer};
+use trestle_core::{Fault, FaultKind, Message, Outcome, PartitionId, Position, Sent};
+use trestle_memory::{Cluster, Sending, Stored, Writer};
 
-use super::run::{DEAD, GROUP, IN, OUT};
+use super::run::{DEAD, GROUP, IN, OUT, RETRIES};
 
 #[derive(Debug)]
 #[expect(dead_code, reason = "the fields are printed")]
@@ -47,12 +47,28 @@ pub(super) fn judge(cluster: &Cluster, facts: &Facts) -> Vec<Verdict> {
     if std::env::var("TRESTLE_SEED").is_ok() {
         let t = |at: Instant| super::START.with(|s| at.duration_since(*s).as_secs_f64());
         let mut lines = Vec::new();
-        for p in 0..facts.inputs { for s in cluster.stored(IN, p) { lines.push((t(s.at), format!("IN/{p}@{} {} {:?}", s.offset, name(&s.message), s.message.key))); } }
-        for p in 0..facts.outputs { for s in cluster.stored(OUT, p) { let Writer::Lane { lane, origin, .. } = s.by else { continue }; lines.push((t(s.at), format!("OUT/{p} {} lane {lane} {origin:?}", name(&s.message)))); } }
-        for s in cluster.stored(DEAD, 0) { lines.push((t(s.at), format!("DEAD {} {:?}", name(&s.message), s.message.headers.get("trestle-dlq-cause")))); }
-        for c in cluster.commits(IN, GROUP) { lines.push((t(c.at), format!("COMMIT {} {} by {}", c.partition, c.next, c.member))); }
+        for p in 0..facts.inputs {
+            for s in cluster.stored(IN, p) {
+                lines.push((t(s.at), format!("IN/{p}@{} {} {:?}", s.offset, name(&s.message), s.message.key)));
+            }
+        }
+        for p in 0..facts.outputs {
+            for s in cluster.stored(OUT, p) {
+                let Writer::Lane { lane, origin, .. } = s.by else { continue };
+                lines.push((t(s.at), format!("OUT/{p} {} lane {lane} {origin:?}", name(&s.message))));
+            }
+        }
+        for s in cluster.stored(DEAD, 0) {
+            lines
+                .push((t(s.at), format!("DEAD {} {:?}", name(&s.message), s.message.headers.get("trestle-dlq-cause"))));
+        }
+        for c in cluster.commits(IN, GROUP) {
+            lines.push((t(c.at), format!("COMMIT {} {} by {}", c.partition, c.next, c.member)));
+        }
         lines.sort_by(|a, b| a.0.total_cmp(&b.0));
-        for (t, l) in lines { eprintln!("{t:.3} {l}"); }
+        for (t, l) in lines {
+            eprintln!("{t:.3} {l}");
+        }
         eprintln!("POISONED {:?}", facts.poisoned);
     }
     let written: BTreeMap<Bytes, Message> = (0..facts.inputs)
@@ -61,7 +77,7 @@ pub(super) fn judge(cluster: &Cluster, facts: &Facts) -> Vec<Verdict> {
         .collect();
     let mut first: BTreeMap<Bytes, Instant> = BTreeMap::new();
     for target in 0..facts.outputs {
-        reordered(cluster, target, facts, &mut verdicts);
+        reordered(cluster, target, &mut verdicts);
         for stored in cluster.stored(OUT, target) {
             arrive(stored.message, stored.at, &written, facts, &mut first, &mut verdicts);
         }
@@ -109,26 +125,60 @@ fn arrive(
     }
 }
 
-/// First deliveries of each source partition into one target partition must be in the source's order. Excepted is a message
-/// that times out and that a witness has passed: if the bridge ends before its dead letter is written, or before that is
-/// committed, the next one may deliver it after all.
-fn reordered(cluster: &Cluster, target: u32, facts: &Facts, verdicts: &mut Vec<Verdict>) {
-    let dead: BTreeSet<Bytes> = cluster.stored(DEAD, 0).into_iter().filter_map(|s| s.message.value).collect();
-    let mut newest: BTreeMap<u32, (trestle_core::Position, String)> = BTreeMap::new();
+/// First deliveries of each source partition into one target partition must be in the source's order. A message may come
+/// late if it was settled as a dead letter, or given up for a witness: if the bridge ends before that is committed, the
+/// next one may deliver it after all.
+fn reordered(cluster: &Cluster, target: u32, verdicts: &mut Vec<Verdict>) {
+    let mut dead: BTreeMap<Bytes, Instant> = BTreeMap::new();
+    for letter in cluster.stored(DEAD, 0) {
+        dead.entry(letter.message.value.unwrap_or_default()).or_insert(letter.at);
+    }
+    let witnesses = witnesses(&cluster.sendings(OUT, target));
+    let mut newest: BTreeMap<PartitionId, (Position, Stored)> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for stored in cluster.stored(OUT, target) {
         let value = stored.message.value.clone().unwrap_or_default();
         let Writer::Lane { origin: (partition, position), .. } = stored.by else { continue };
-        if !seen.insert(value.clone()) || dead.contains(&value) || facts.poisoned.contains(&value) {
+        if !seen.insert(value.clone()) {
             continue;
         }
-        match newest.get(&partition.0) {
+        match newest.get(&partition) {
             Some((last, later)) if *last > position => {
-                verdicts.push(Verdict::Reorder { earlier: name(&stored.message), later: later.clone() });
+                let was_dead = dead.get(&value).is_some_and(|at| *at <= later.at);
+                if !was_dead && !witnesses.contains(&((partition, position), (partition, *last))) {
+                    let later = name(&later.message);
+                    verdicts.push(Verdict::Reorder { earlier: name(&stored.message), later });
+                }
             }
-            _ => _ = newest.insert(partition.0, (position, name(&stored.message))),
+            _ => _ = newest.insert(partition, (position, stored)),
         }
     }
+}
+
+type Origin = (PartitionId, Position);
+
+/// Pairs of a message that alone was not confirmed in time, although sent as often as retries go, and the one that the same
+/// lane sent next, alone too.
+fn witnesses(sendings: &[Sending]) -> BTreeSet<(Origin, Origin)> {
+    let mut witnesses = BTreeSet::new();
+    let mut spent: BTreeMap<(u64, Origin), u32> = BTreeMap::new();
+    let mut last: BTreeMap<u64, Origin> = BTreeMap::new();
+    for sending in sendings {
+        let Some(first) = sending.origins.first() else { continue };
+        if let (Some(head), [witness]) = (last.remove(&sending.lane), &sending.origins[..])
+            && head != *witness
+        {
+            witnesses.insert((head, *witness));
+        }
+        let Some((Sent { runs }, _)) = &sending.answer else { continue };
+        let [(_, Outcome::Unknown(Fault { kind: FaultKind::Timeout, .. }))] = &runs[..] else { continue };
+        let attempts = spent.entry((sending.lane, *first)).or_default();
+        *attempts += 1;
+        if *attempts > RETRIES && sending.origins.len() == 1 {
+            last.insert(sending.lane, *first);
+        }
+    }
+    witnesses
 }
 
 /// Whatever lies below a committed position was stored somewhere by then.

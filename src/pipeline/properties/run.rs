@@ -30,6 +30,7 @@ pub(super) const OUT: &str = "out";
 pub(super) const DEAD: &str = "dead";
 pub(super) const GROUP: &str = "bridge";
 
+pub(super) const RETRIES: u32 = 2;
 const SEND_TIMEOUT: Duration = Duration::from_millis(500);
 /// From the last fault to the last message; retries back off to 2 s and a session takes 10 s to end.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -315,7 +316,7 @@ async fn hop(
         source_name: format!("memory/{IN}"),
         placement,
         fenced,
-        retry: Retry { initial: Duration::from_millis(50), max: Duration::from_secs(2), retries: 2 },
+        retry: Retry { initial: Duration::from_millis(50), max: Duration::from_secs(2), retries: RETRIES },
         send_timeout: SEND_TIMEOUT,
         revoke_timeout: Duration::from_secs(2),
         grace: Duration::from_secs(5),
