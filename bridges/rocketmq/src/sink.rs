@@ -7,14 +7,15 @@ use std::{
 
 use bytes::Bytes;
 use trestle_core::{
-    BoxFuture, Fault, Guarantee, Lane, LaneKey, Limits, Outcome, PartitionId, Sent, Sink, SinkSpec, Slice, Why,
+    BoxFuture, Fault, FaultKind, Guarantee, Lane, LaneKey, Limits, Outcome, PartitionId, Sent, Sink, SinkSpec, Slice,
+    Why,
 };
 
 use crate::{
     classify,
     client::{Client, Routes},
     queues::Queues,
-    remoting::{Abandoned, Request, codes::request},
+    remoting::{Abandoned, Answer, Request, codes::request},
     route::Queue,
     settings::switches,
     unit::{self, Sizes, Stamps},
@@ -227,16 +228,10 @@ impl Topic {
     async fn check(&self, address: &str, queue: &Queue) -> Result<(), Fault> {
         let (about, limit) = (self.about(queue), self.send_timeout);
         let request = Request::new(request::GET_MAX_OFFSET).field("topic", &self.name).field("queueId", queue.id);
-        self.client.ask(address, request.field("n", &queue.broker), limit, &about).await?;
-        let info = match self.client.ask(address, Request::new(request::GET_BROKER_RUNTIME_INFO), limit, &about).await {
-            Ok(answer) => answer.body,
-            // Not everybody may ask this.
-            Err(fault) if matches!(fault.kind, trestle_core::FaultKind::Unavailable(why) if why.needs_a_person()) => {
-                return Ok(());
-            }
-            Err(fault) => return Err(fault),
-        };
-        let waited = send_queue_wait(&info);
+        forbidden(self.client.ask(address, request.field("n", &queue.broker), limit, &about).await)?;
+        let info = Request::new(request::GET_BROKER_RUNTIME_INFO);
+        let info = forbidden(self.client.ask(address, info, limit, &about).await)?.map(|answer| answer.body);
+        let waited = send_queue_wait(&info.unwrap_or_default());
         if waited > limit {
             return Err(Fault::down(format!("{about}: sends wait for {waited:?} at the broker")));
         }
@@ -267,6 +262,15 @@ impl Topic {
 
     fn about(&self, queue: &Queue) -> String {
         format!("{}, broker {} queue {}", self.client.at(&self.name), queue.broker, queue.id)
+    }
+}
+
+/// Who may write a topic need not have the right to ask about it: a broker that says so is alive, and the next send shows
+/// the rest.
+fn forbidden(result: Result<Answer, Fault>) -> Result<Option<Answer>, Fault> {
+    match result {
+        Err(fault) if fault.kind == FaultKind::Unavailable(Why::Permission) => Ok(None),
+        other => other.map(Some),
     }
 }
 
