@@ -1,0 +1,6 @@
+//! The RocketMQ connector against real brokers.
+
+mod faults;
+mod group;
+mod rig;
+mod shapes;

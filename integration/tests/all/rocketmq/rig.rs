@@ -1,0 +1,219 @@
+//! What the tests of the connector have in common.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use bytes::Bytes;
+use tokio::time::{sleep, timeout};
+use trestle_core::{
+    Connector, Ensure, Event, Fault, Guarantee, Headers, Lane, LaneKey, Message, Outcome, PartitionId, Position, Sent,
+    Sink, SinkSpec, Slice, Source, SourceControl, SourceSpec, Start, Tracker,
+};
+use trestle_integration::Brokers;
+
+pub const SOON: Duration = Duration::from_secs(40);
+pub const PLENTY: u64 = 1 << 40;
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The shared broker's name server, or one started by hand and named by `$ROCKETMQ_NAMESRV`.
+pub async fn namesrv() -> Result<String> {
+    match env::var("ROCKETMQ_NAMESRV") {
+        Ok(namesrv) => Ok(namesrv),
+        Err(_) => Ok(Brokers::shared().await?.rocketmq.namesrv.clone()),
+    }
+}
+
+pub fn connector(namesrv: &str) -> Result<Arc<dyn Connector>> {
+    let settings = serde_json::from_value(serde_json::json!({"namesrv": namesrv}))?;
+    trestle_rocketmq::connector("billing", settings).map_err(|wrong| anyhow!(wrong))
+}
+
+/// A name that no other test and no other run uses.
+pub fn unique(what: &str) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
+    format!("{what}-{now}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A topic of the test's own, with `queues` queues.
+pub async fn topic(connector: &Arc<dyn Connector>, what: &str, queues: u32) -> Result<String> {
+    let topic = unique(what);
+    connector.ensure(&topic, Ensure { partitions: queues, durable: None }).await?;
+    Ok(topic)
+}
+
+pub fn source_spec(topic: &str, group: &str) -> SourceSpec {
+    SourceSpec {
+        topic: topic.to_owned(),
+        group: group.to_owned(),
+        start: Start::Earliest,
+        route: "route".into(),
+        buffer_bytes: 1 << 20,
+        largest_message: 5 << 20,
+        commit_interval: Duration::from_millis(200),
+        options: BTreeMap::from([("rebalanceInterval".into(), "2000".into())]),
+    }
+}
+
+pub fn sink_spec(topic: &str) -> SinkSpec {
+    SinkSpec {
+        topic: topic.to_owned(),
+        route: "route".into(),
+        hop: "deliver",
+        fenced: false,
+        split_large: false,
+        send_timeout: SEND_TIMEOUT,
+        guarantee: Guarantee::Replicated,
+        options: BTreeMap::new(),
+    }
+}
+
+pub fn message(value: impl Into<Bytes>) -> Message {
+    Message {
+        key: None,
+        value: Some(value.into()),
+        headers: Headers::default(),
+        time: None,
+        position: Position::Offset(0),
+        defect: None,
+    }
+}
+
+pub fn numbered(numbers: std::ops::Range<u64>) -> Vec<Message> {
+    numbers.map(|number| message(number.to_string())).collect()
+}
+
+pub fn number(message: &Message) -> Result<u64> {
+    Ok(std::str::from_utf8(message.value.as_deref().context("no value")?)?.parse()?)
+}
+
+/// A unit as a lane gets it.
+pub fn unit(mut messages: Vec<Message>) -> Vec<Slice> {
+    for (at, message) in messages.iter_mut().enumerate() {
+        message.position = Position::Offset(at as u64);
+    }
+    let tracker = Tracker::new(PartitionId(0), || {});
+    tracker.admit(messages).map(|batch| Slice::whole(Arc::new(batch))).into_iter().collect()
+}
+
+pub async fn lane(sink: &Arc<dyn Sink>, partition: u32) -> Result<Box<dyn Lane>> {
+    Ok(sink.lane(LaneKey { target: PartitionId(partition), source: None }).await?)
+}
+
+pub fn all_stored(sent: &Sent) -> bool {
+    sent.runs.iter().all(|(_, outcome)| matches!(outcome, Outcome::Stored))
+}
+
+/// Sends until it is stored, as a pipeline does: after a failure only once a probe says that it may work.
+pub async fn send_until_stored(
+    sink: &Arc<dyn Sink>,
+    lane: &mut Box<dyn Lane>,
+    partition: u32,
+    messages: Vec<Message>,
+) -> Result<()> {
+    let begin = Instant::now();
+    loop {
+        let sent = lane.send(unit(messages.clone())).await;
+        if all_stored(&sent) {
+            return Ok(());
+        }
+        while sink.probe(PartitionId(partition)).await.is_err() {
+            anyhow::ensure!(begin.elapsed() < SOON * 2, "never stored: {sent:?}");
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// Numbered messages in each of the topic's queues, `count` in all.
+pub async fn fill(connector: &Arc<dyn Connector>, topic: &str, numbers: std::ops::Range<u64>) -> Result<()> {
+    let sink = connector.sink(sink_spec(topic)).await?;
+    let queues = u64::from(sink.partitions());
+    for queue in 0..queues {
+        let mut lane = lane(&sink, queue as u32).await?;
+        let mine: Vec<u64> = numbers.clone().filter(|number| number % queues == queue).collect();
+        for numbers in mine.chunks(500) {
+            let sent = lane.send(unit(numbers.iter().map(|n| message(n.to_string())).collect())).await;
+            anyhow::ensure!(all_stored(&sent), "{sent:?}");
+        }
+    }
+    Ok(())
+}
+
+/// A source with its control.
+pub struct Member {
+    pub source: Box<dyn Source>,
+    pub control: Arc<dyn SourceControl>,
+    pub held: Vec<PartitionId>,
+    /// Faults that `next` answered, in passing.
+    pub faults: Vec<Fault>,
+}
+
+impl Member {
+    pub async fn join(connector: &Arc<dyn Connector>, spec: SourceSpec) -> Result<Member> {
+        let (source, control) = connector.source(spec).await?;
+        Ok(Member { source, control, held: Vec::new(), faults: Vec::new() })
+    }
+
+    /// The next event, if one comes in time. Starts what is assigned; faults are kept and passed over.
+    pub async fn next(&mut self, wait: Duration) -> Result<Option<Event>> {
+        let deadline = Instant::now() + wait;
+        loop {
+            match timeout(deadline.saturating_duration_since(Instant::now()), self.source.next()).await {
+                Err(_) => return Ok(None),
+                Ok(Err(fault)) => self.faults.push(fault),
+                Ok(Ok(event)) => {
+                    match &event {
+                        Event::Assigned(trackers) => {
+                            for tracker in trackers {
+                                self.control.start(tracker.partition(), None);
+                                self.control.credit(tracker.partition(), PLENTY);
+                                self.held.push(tracker.partition());
+                            }
+                        }
+                        Event::Revoked { partitions, .. } => self.held.retain(|p| !partitions.contains(p)),
+                        _ => {}
+                    }
+                    return Ok(Some(event));
+                }
+            }
+        }
+    }
+
+    /// Reads and settles until `count` messages came.
+    pub async fn read(&mut self, count: usize) -> Result<Vec<(PartitionId, Message)>> {
+        let mut read = Vec::new();
+        while read.len() < count {
+            let next = self.next(SOON).await?;
+            match next.with_context(|| format!("{} of {count} came; faults: {:?}", read.len(), self.faults))? {
+                Event::Batch(batch) => {
+                    read.extend(batch.messages.iter().map(|m| (batch.partition, m.clone())));
+                    batch.ack.settle(0..batch.messages.len() as u32);
+                }
+                Event::Gap { partition, from, to } => bail!("a gap in {partition} from {from} to {to}"),
+                Event::Assigned(_) | Event::Revoked { .. } => {}
+            }
+        }
+        Ok(read)
+    }
+
+    /// Reads and settles until nothing comes for `quiet`.
+    pub async fn drain(&mut self, quiet: Duration, numbers: &mut Vec<u64>) -> Result<()> {
+        while let Some(event) = self.next(quiet).await? {
+            if let Event::Batch(batch) = event {
+                for message in &batch.messages {
+                    numbers.push(number(message)?);
+                }
+                batch.ack.settle(0..batch.messages.len() as u32);
+            }
+        }
+        Ok(())
+    }
+}
