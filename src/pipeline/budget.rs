@@ -14,28 +14,29 @@ const RESERVED_MESSAGES: usize = 2;
 
 /// Bytes of messages in flight, over all routes of the process. Charged when a batch arrives, given back when it is gone.
 ///
-/// Credit is a promise, not a reservation: several partitions may be told of the same free bytes, so the pool can be
-/// overrun by one batch a source at a time.
+/// Credit is a promise, not a reservation: several partitions may be told of the same free bytes. As soon as a batch leaves
+/// less than promised, all look again, so that the pool can be overrun by one batch a source at a time and no more.
 pub struct Budget {
     pool: usize,
     largest_message: usize,
     used: AtomicUsize,
-    /// Counts the times when the pool went from short to free; partitions that were refused look again.
-    freed: watch::Sender<u64>,
+    /// Moves whenever what a partition may have can have changed for the others: all look again.
+    moved: watch::Sender<u64>,
 }
 
 impl Budget {
     /// `pool` and `largest_message` in bytes.
     pub fn new(pool: usize, largest_message: usize) -> Arc<Self> {
-        Arc::new(Budget { pool, largest_message, used: AtomicUsize::new(0), freed: watch::channel(0).0 })
+        Arc::new(Budget { pool, largest_message, used: AtomicUsize::new(0), moved: watch::channel(0).0 })
     }
 
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Acquire)
     }
 
-    pub fn freed(&self) -> watch::Receiver<u64> {
-        self.freed.subscribe()
+    /// Changes when partitions have to look again what they may have.
+    pub fn moved(&self) -> watch::Receiver<u64> {
+        self.moved.subscribe()
     }
 
     /// Bytes that a partition which holds `held` may still ask for. One that holds nothing may ask for one message as long
@@ -54,9 +55,17 @@ impl Budget {
         held: &Arc<AtomicUsize>,
         on_release: impl Fn() + Send + Sync + 'static,
     ) -> Charge {
-        self.used.fetch_add(bytes, Ordering::AcqRel);
         held.fetch_add(bytes, Ordering::AcqRel);
+        let used = self.used.fetch_add(bytes, Ordering::AcqRel) + bytes;
+        // Less is left than a partition may have been promised.
+        if used + self.pool / SHARE > self.lendable() {
+            self.all_look_again();
+        }
         Charge { budget: self.clone(), bytes, held: held.clone(), on_release: Box::new(on_release) }
+    }
+
+    fn all_look_again(&self) {
+        self.moved.send_modify(|times| *times = times.wrapping_add(1));
     }
 
     fn lendable(&self) -> usize {
@@ -79,7 +88,7 @@ impl Drop for Charge {
         // Short means that some partition may have been refused: that starts where the reserve does.
         let short = self.budget.lendable().saturating_sub(self.budget.largest_message);
         if before > short {
-            self.budget.freed.send_modify(|times| *times = times.wrapping_add(1));
+            self.budget.all_look_again();
         }
         (self.on_release)();
     }
@@ -123,12 +132,25 @@ mod tests {
     fn who_was_refused_is_told_when_bytes_come_back() {
         let budget = Budget::new(80 * MIB, 5 * MIB);
         let held = Arc::default();
-        let mut freed = budget.freed();
+        let most = charge(&budget, 78 * MIB, &held);
+        let mut moved = budget.moved();
+        assert!(!moved.has_changed().unwrap());
+        drop(most);
+        assert!(moved.has_changed().unwrap());
+        moved.borrow_and_update();
         drop(charge(&budget, MIB, &held));
-        assert!(!freed.has_changed().unwrap(), "nobody can have been refused");
-        drop(charge(&budget, 78 * MIB, &held));
-        assert!(freed.has_changed().unwrap());
-        freed.borrow_and_update();
+        assert!(!moved.has_changed().unwrap(), "nobody can have been refused");
         assert_eq!((budget.used(), held.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn who_was_promised_more_than_is_left_is_told() {
+        let budget = Budget::new(80 * MIB, 5 * MIB);
+        let held = Arc::default();
+        let moved = budget.moved();
+        let _all_but_a_share = charge(&budget, 60 * MIB, &held);
+        assert!(!moved.has_changed().unwrap(), "every promise can be kept");
+        let _some = charge(&budget, MIB, &held);
+        assert!(moved.has_changed().unwrap());
     }
 }

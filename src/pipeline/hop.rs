@@ -129,7 +129,7 @@ impl Hop {
 
     /// Runs until `shutdown` turns true, or until the target has to grow first; then drains.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<Ended, HopFailed> {
-        let mut freed = self.budget.freed();
+        let mut moved = self.budget.moved();
         let mut gauges = tokio::time::interval(GAUGES_EVERY);
         gauges.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.context.status.started();
@@ -146,7 +146,7 @@ impl Hop {
                 }
                 () = board.wake.notified() => self.read_board(),
                 Some(()) = self.revokes.next() => {}
-                Ok(()) = freed.changed() => self.partitions.refresh_all(&*self.control),
+                Ok(()) = moved.changed() => self.partitions.refresh_all(&*self.control),
                 event = self.source.next() => self.on_event(event),
                 _ = gauges.tick() => self.set_gauges(),
             }
@@ -295,6 +295,7 @@ impl Hop {
                 state.tracker.skip_to(to);
             }
             self.control.start(partition, Some(to));
+            self.partitions.started(partition);
         } else {
             tracing::error!(route, hop, %partition, %from, %to, "messages are gone at the source before they were read: the partition stands still (set on_gap to earliest to go on)");
             if let Some(state) = self.partitions.get_mut(partition) {

@@ -77,6 +77,13 @@ impl Partitions {
         self.refresh_all(control);
     }
 
+    /// The source begins a partition without credit.
+    pub fn started(&mut self, partition: PartitionId) {
+        if let Some(partition) = self.all.get_mut(&partition) {
+            partition.granted = 0;
+        }
+    }
+
     /// Counts a batch that was handed out.
     pub fn handed_out(&mut self, partition: PartitionId, bytes: usize) {
         if let Some(partition) = self.all.get_mut(&partition) {
@@ -118,9 +125,8 @@ impl Partitions {
         } else {
             self.budget.credit(state.held.load(Ordering::Acquire))
         };
-        let revoked = credit == 0 && state.granted > 0;
         let worth_it = credit > 0 && state.granted <= credit / 2;
-        if revoked || worth_it {
+        if state.granted > credit || worth_it {
             state.granted = credit;
             control.credit(partition, credit);
         }

@@ -1,15 +1,20 @@
-//! Property tests: a whole hop over the memory connector, under paused time, with random batches, faults, revokes and
-//! crashes, judged by an oracle that knows only what the brokers stored and what the group committed.
+//! Property tests: one hop or two over the memory connector, under paused time, with random batches, faults, revokes and
+//! crashes, judged by an oracle that knows only what the brokers saw, stored and committed.
 //!
-//! A failing run prints its seed; `TRESTLE_SEED=N cargo test properties` runs that one alone, with logs.
+//! A failing run prints its seed; `TRESTLE_SEED=N cargo test whatever_goes_wrong` runs that one alone and tells its story.
 
+mod bridge;
+mod counts;
+mod disturb;
 mod oracle;
 mod run;
+mod story;
 
 use super::Sabotage;
+use counts::Counts;
 use oracle::Verdict;
 
-/// Runs of the normal tests; `TRESTLE_PROPERTY_RUNS` asks for another number.
+/// Runs of the normal tests; `TRESTLE_PROPERTY_RUNS` asks for another number, `TRESTLE_PROPERTY_FROM` for other seeds.
 const RUNS: u64 = 2_000;
 
 fn number(name: &str) -> Option<u64> {
@@ -19,14 +24,15 @@ fn number(name: &str) -> Option<u64> {
 /// Runs one seed on a runtime of its own, whose time is paused.
 fn judge(seed: u64, sabotage: Sabotage) -> Vec<Verdict> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(run::run(seed, sabotage))
+    let counts = Counts::default();
+    metrics::with_local_recorder(&counts, || runtime.block_on(run::run(seed, sabotage, &counts)))
 }
 
 #[test]
 fn nothing_is_lost_reordered_or_committed_early_whatever_goes_wrong() {
     let seeds = match number("TRESTLE_SEED") {
         Some(seed) => {
-            tracing_subscriber::fmt().with_timer(Clock).with_test_writer().with_max_level(tracing::Level::DEBUG).init();
+            story::begin();
             seed..seed + 1
         }
         None => {
@@ -60,11 +66,3 @@ fn the_oracle_catches_an_acknowledgement_before_the_send() {
 fn the_oracle_catches_settling_past_a_failed_message() {
     caught(Sabotage::SettlePastFailure, |v| matches!(v, Verdict::Loss(_) | Verdict::Commit { .. }));
 }
-
-struct Clock;
-impl tracing_subscriber::fmt::time::FormatTime for Clock {
-    fn format_time(&self, w: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
-        write!(w, "{:.3}", START.with(|s| tokio::time::Instant::now().duration_since(*s).as_secs_f64()))
-    }
-}
-thread_local! { pub static START: tokio::time::Instant = tokio::time::Instant::now(); }

@@ -1,200 +1,207 @@
 //! Judges a run by what the brokers hold.
 
+mod order;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use tokio::time::Instant;
-use trestle_core::{Fault, FaultKind, Message, Outcome, PartitionId, Position, Sent};
-use trestle_memory::{Cluster, Sending, Stored, Writer};
+use trestle_core::{Cause, Message};
+use trestle_memory::{Cluster, Stored};
 
-use super::run::{DEAD, GROUP, IN, OUT, RETRIES};
+use super::{
+    counts::Counts,
+    run::{DEAD, IN, Leg},
+    story,
+};
+use order::{reordered, witnesses};
 
 #[derive(Debug)]
 #[expect(dead_code, reason = "the fields are printed")]
 pub(super) enum Verdict {
     /// Written, and neither at the target nor a dead letter.
-    Loss(Vec<String>),
+    Loss(Vec<u64>),
     /// At the target or a dead letter, and never written, or changed on the way.
-    Phantom(String),
+    Phantom(u64),
     /// First delivered in another order than written.
-    Reorder { earlier: String, later: String },
+    Reorder { hop: &'static str, earlier: u64, later: u64 },
     /// Committed before it was stored anywhere.
-    Commit { message: String, next: u64 },
-    /// A dead letter that nothing justifies.
-    DeadLetter(String),
+    Commit { hop: &'static str, message: u64, next: u64 },
+    /// A dead letter that nothing justifies, with its cause.
+    DeadLetter(u64, String),
     /// Delivered twice although nothing went wrong.
-    Repeat(String),
+    Repeat(u64),
+    /// The metrics do not add up although nothing went wrong.
+    Counts { received: u64, delivered: u64, dead_lettered: u64 },
     /// More memory in use than the budget and one batch a source.
     Bound { used: usize, limit: usize },
     /// Not finished long after the last fault.
     Liveness(String),
 }
 
-/// What the run knows and the brokers do not.
+/// What the run knows and the brokers do not. Messages go by their numbers.
 pub(super) struct Facts {
-    pub inputs: u32,
-    pub outputs: u32,
-    /// Values that were made to fail.
-    pub poisoned: BTreeSet<Bytes>,
+    pub legs: Vec<Leg>,
+    /// Messages that were made to fail.
+    pub poisoned: BTreeSet<u64>,
+    /// Messages that no source can read, and what the dead letter has to say of them.
+    pub defective: BTreeMap<u64, Cause>,
+    pub cuts: Vec<Cut>,
     /// Nothing was injected: every message arrives exactly once.
     pub quiet: bool,
     pub peak: usize,
     pub bound: usize,
 }
 
-pub(super) fn judge(cluster: &Cluster, facts: &Facts) -> Vec<Verdict> {
-    let mut verdicts = Vec::new();
-    if std::env::var("TRESTLE_SEED").is_ok() {
-        let t = |at: Instant| super::START.with(|s| at.duration_since(*s).as_secs_f64());
-        let mut lines = Vec::new();
-        for p in 0..facts.inputs {
-            for s in cluster.stored(IN, p) {
-                lines.push((t(s.at), format!("IN/{p}@{} {} {:?}", s.offset, name(&s.message), s.message.key)));
-            }
-        }
-        for p in 0..facts.outputs {
-            for s in cluster.stored(OUT, p) {
-                let Writer::Lane { lane, origin, .. } = s.by else { continue };
-                lines.push((t(s.at), format!("OUT/{p} {} lane {lane} {origin:?}", name(&s.message))));
-            }
-        }
-        for s in cluster.stored(DEAD, 0) {
-            lines
-                .push((t(s.at), format!("DEAD {} {:?}", name(&s.message), s.message.headers.get("trestle-dlq-cause"))));
-        }
-        for c in cluster.commits(IN, GROUP) {
-            lines.push((t(c.at), format!("COMMIT {} {} by {}", c.partition, c.next, c.member)));
-        }
-        lines.sort_by(|a, b| a.0.total_cmp(&b.0));
-        for (t, l) in lines {
-            eprintln!("{t:.3} {l}");
-        }
-        eprintln!("POISONED {:?}", facts.poisoned);
-    }
-    let written: BTreeMap<Bytes, Message> = (0..facts.inputs)
-        .flat_map(|p| cluster.stored(IN, p))
-        .map(|s| (s.message.value.clone().unwrap_or_default(), s.message))
-        .collect();
-    let mut first: BTreeMap<Bytes, Instant> = BTreeMap::new();
-    for target in 0..facts.outputs {
-        reordered(cluster, target, &mut verdicts);
-        for stored in cluster.stored(OUT, target) {
-            arrive(stored.message, stored.at, &written, facts, &mut first, &mut verdicts);
-        }
-    }
-    for stored in cluster.stored(DEAD, 0) {
-        let letter = trestle_dlq::restore(&stored.message);
-        let timed_out = stored.message.headers.get("trestle-dlq-cause").is_some_and(|c| &c[..] == b"timeout");
-        if !timed_out && !letter.value.as_ref().is_some_and(|v| facts.poisoned.contains(v)) {
-            verdicts.push(Verdict::DeadLetter(name(&letter)));
-        }
-        arrive(letter, stored.at, &written, facts, &mut first, &mut verdicts);
-    }
-    let lost: Vec<_> = written.iter().filter(|(v, _)| !first.contains_key(*v)).map(|(_, m)| name(m)).collect();
-    if !lost.is_empty() {
-        verdicts.push(Verdict::Loss(lost));
-    }
-    committed_early(cluster, facts, &first, &mut verdicts);
-    if facts.peak > facts.bound {
-        verdicts.push(Verdict::Bound { used: facts.peak, limit: facts.bound });
-    }
-    verdicts
+/// Retention took what the first topic had below an offset.
+#[derive(Debug)]
+pub(super) struct Cut {
+    pub partition: u32,
+    pub below: u64,
+    pub at: Instant,
 }
 
-fn arrive(
-    message: Message,
-    at: Instant,
-    written: &BTreeMap<Bytes, Message>,
-    facts: &Facts,
-    first: &mut BTreeMap<Bytes, Instant>,
-    verdicts: &mut Vec<Verdict>,
-) {
-    let value = message.value.clone().unwrap_or_default();
-    match written.get(&value) {
-        Some(original) if Message { position: original.position, ..message.clone() } == *original => {}
-        _ => verdicts.push(Verdict::Phantom(name(&message))),
-    }
-    match first.get_mut(&value) {
-        Some(before) => {
-            if facts.quiet {
-                verdicts.push(Verdict::Repeat(name(&message)));
-            }
-            *before = (*before).min(at);
-        }
-        None => _ = first.insert(value, at),
-    }
+/// What was written, where each message of it first arrived, and the verdicts so far.
+struct Case<'a> {
+    cluster: &'a Cluster,
+    facts: &'a Facts,
+    written: BTreeMap<u64, Message>,
+    verdicts: Vec<Verdict>,
 }
 
-/// First deliveries of each source partition into one target partition must be in the source's order. A message may come
-/// late if it was settled as a dead letter, or given up for a witness: if the bridge ends before that is committed, the
-/// next one may deliver it after all.
-fn reordered(cluster: &Cluster, target: u32, verdicts: &mut Vec<Verdict>) {
-    let mut dead: BTreeMap<Bytes, Instant> = BTreeMap::new();
+/// When each message first arrived.
+type Arrivals = BTreeMap<u64, Instant>;
+
+pub(super) fn judge(cluster: &Cluster, facts: &Facts, counts: &Counts) -> Vec<Verdict> {
+    if std::env::var_os("TRESTLE_SEED").is_some() {
+        story::tell(cluster, facts);
+    }
+    let written = stored(cluster, IN, facts.legs[0].inputs).map(|s| (number(&s.message), s.message)).collect();
+    let mut case = Case { cluster, facts, written, verdicts: Vec::new() };
+    let mut dead = Arrivals::new();
     for letter in cluster.stored(DEAD, 0) {
-        dead.entry(letter.message.value.unwrap_or_default()).or_insert(letter.at);
+        case.dead_letter(&letter);
+        case.arrived(trestle_dlq::restore(&letter.message), letter.at, &mut dead);
     }
-    let witnesses = witnesses(&cluster.sendings(OUT, target));
-    let mut newest: BTreeMap<PartitionId, (Position, Stored)> = BTreeMap::new();
-    let mut seen = BTreeSet::new();
-    for stored in cluster.stored(OUT, target) {
-        let value = stored.message.value.clone().unwrap_or_default();
-        let Writer::Lane { origin: (partition, position), .. } = stored.by else { continue };
-        if !seen.insert(value.clone()) {
-            continue;
+    let mut first = dead.clone();
+    for leg in &facts.legs {
+        first = dead.clone();
+        for stored in stored(cluster, leg.to, leg.outputs) {
+            if facts.defective.contains_key(&number(&stored.message)) {
+                case.verdicts.push(Verdict::Phantom(number(&stored.message)));
+            }
+            case.arrived(stored.message, stored.at, &mut first);
         }
-        match newest.get(&partition) {
-            Some((last, later)) if *last > position => {
-                let was_dead = dead.get(&value).is_some_and(|at| *at <= later.at);
-                if !was_dead && !witnesses.contains(&((partition, position), (partition, *last))) {
-                    let later = name(&later.message);
-                    verdicts.push(Verdict::Reorder { earlier: name(&stored.message), later });
+        for target in 0..leg.outputs {
+            reordered(cluster, leg, target, &dead, &mut case.verdicts);
+        }
+        case.committed_early(leg, &first);
+    }
+    case.lost(&first, counts.of("trestle_gaps_total"));
+    case.counted(counts);
+    if facts.peak > facts.bound {
+        case.verdicts.push(Verdict::Bound { used: facts.peak, limit: facts.bound });
+    }
+    case.verdicts
+}
+
+impl Case<'_> {
+    /// A message that arrives somewhere is as it was written, and quietly arrives once.
+    fn arrived(&mut self, message: Message, at: Instant, first: &mut Arrivals) {
+        let number = number(&message);
+        let same = |original: &Message| {
+            Message { position: original.position, defect: original.defect.clone(), ..message } == *original
+        };
+        if !self.written.get(&number).is_some_and(same) {
+            self.verdicts.push(Verdict::Phantom(number));
+        }
+        if first.get(&number).is_some() && self.facts.quiet {
+            self.verdicts.push(Verdict::Repeat(number));
+        }
+        let earliest = first.entry(number).or_insert(at);
+        *earliest = at.min(*earliest);
+    }
+
+    /// Dead letters are for defects, poison, and messages that a witness has passed.
+    fn dead_letter(&mut self, letter: &Stored) {
+        let number = number(&letter.message);
+        let header = |name: &str| {
+            let value = letter.message.headers.get(name).map(|v| String::from_utf8_lossy(v).into_owned());
+            value.unwrap_or_default()
+        };
+        let cause = header("trestle-dlq-cause");
+        let justified = match self.facts.defective.get(&number) {
+            Some(defect) => cause == defect.as_str(),
+            None if cause == "timeout" => self.was_passed(&header("trestle-dlq-source")),
+            None => self.facts.poisoned.contains(&number),
+        };
+        if !justified {
+            self.verdicts.push(Verdict::DeadLetter(number, cause));
+        }
+    }
+
+    /// Whether the message of this source timed out as often as it takes, and the next was confirmed.
+    fn was_passed(&self, source: &str) -> bool {
+        let is_head =
+            |leg: &Leg, (partition, position)| format!("memory/{}/{partition}/{position}", leg.from) == source;
+        self.facts.legs.iter().any(|leg| {
+            let all = (0..leg.outputs).flat_map(|target| witnesses(&self.cluster.sendings(leg.to, target)));
+            all.filter(|w| w.stored).any(|w| is_head(leg, w.head))
+        })
+    }
+
+    /// Whatever lies below a committed position was stored somewhere by then, or taken away.
+    fn committed_early(&mut self, leg: &Leg, first: &Arrivals) {
+        let inputs: Vec<_> = (0..leg.inputs).map(|p| self.cluster.stored(leg.from, p)).collect();
+        for commit in self.cluster.commits(leg.from, leg.group) {
+            for stored in inputs[commit.partition as usize].iter().take_while(|s| s.offset < commit.next) {
+                let message = number(&stored.message);
+                let arrived = first.get(&message).is_some_and(|at| *at <= commit.at);
+                if !arrived && !self.cut(leg, commit.partition, stored.offset, commit.at) {
+                    self.verdicts.push(Verdict::Commit { hop: leg.hop, message, next: commit.next });
+                    return;
                 }
             }
-            _ => _ = newest.insert(partition, (position, stored)),
         }
     }
-}
 
-type Origin = (PartitionId, Position);
-
-/// Pairs of a message that alone was not confirmed in time, although sent as often as retries go, and the one that the same
-/// lane sent next, alone too.
-fn witnesses(sendings: &[Sending]) -> BTreeSet<(Origin, Origin)> {
-    let mut witnesses = BTreeSet::new();
-    let mut spent: BTreeMap<(u64, Origin), u32> = BTreeMap::new();
-    let mut last: BTreeMap<u64, Origin> = BTreeMap::new();
-    for sending in sendings {
-        let Some(first) = sending.origins.first() else { continue };
-        if let (Some(head), [witness]) = (last.remove(&sending.lane), &sending.origins[..])
-            && head != *witness
-        {
-            witnesses.insert((head, *witness));
-        }
-        let Some((Sent { runs }, _)) = &sending.answer else { continue };
-        let [(_, Outcome::Unknown(Fault { kind: FaultKind::Timeout, .. }))] = &runs[..] else { continue };
-        let attempts = spent.entry((sending.lane, *first)).or_default();
-        *attempts += 1;
-        if *attempts > RETRIES && sending.origins.len() == 1 {
-            last.insert(sending.lane, *first);
-        }
+    fn cut(&self, leg: &Leg, partition: u32, offset: u64, at: Instant) -> bool {
+        let cut = |cut: &Cut| cut.partition == partition && offset < cut.below && cut.at <= at;
+        leg.from == IN && self.facts.cuts.iter().any(cut)
     }
-    witnesses
-}
 
-/// Whatever lies below a committed position was stored somewhere by then.
-fn committed_early(cluster: &Cluster, facts: &Facts, first: &BTreeMap<Bytes, Instant>, verdicts: &mut Vec<Verdict>) {
-    let inputs: Vec<_> = (0..facts.inputs).map(|p| cluster.stored(IN, p)).collect();
-    for commit in cluster.commits(IN, GROUP) {
-        for stored in inputs[commit.partition as usize].iter().take_while(|s| s.offset < commit.next) {
-            let arrived = stored.message.value.as_ref().and_then(|v| first.get(v));
-            if arrived.is_none_or(|a| *a > commit.at) {
-                verdicts.push(Verdict::Commit { message: name(&stored.message), next: commit.next });
-                return;
+    /// What retention took may be missing, if the pipeline said that there was a gap.
+    fn lost(&mut self, first: &Arrivals, gaps: u64) {
+        let leg = &self.facts.legs[0];
+        let mut lost = Vec::new();
+        for partition in 0..leg.inputs {
+            for stored in self.cluster.stored(IN, partition) {
+                let taken = gaps > 0 && self.cut(leg, partition, stored.offset, Instant::now());
+                if !first.contains_key(&number(&stored.message)) && !taken {
+                    lost.push(number(&stored.message));
+                }
             }
         }
+        if !lost.is_empty() {
+            self.verdicts.push(Verdict::Loss(lost));
+        }
+    }
+
+    /// At rest, what was received is what was delivered and dead-lettered.
+    fn counted(&mut self, counts: &Counts) {
+        let [received, delivered, dead_lettered] =
+            ["received", "delivered", "dead_lettered"].map(|what| counts.of(&format!("trestle_messages_{what}_total")));
+        if self.facts.quiet && received != delivered + dead_lettered {
+            self.verdicts.push(Verdict::Counts { received, delivered, dead_lettered });
+        }
     }
 }
 
-fn name(message: &Message) -> String {
-    String::from_utf8_lossy(message.value.as_deref().unwrap_or(b"(null)")).into_owned()
+fn stored(cluster: &Cluster, topic: &str, partitions: u32) -> impl Iterator<Item = Stored> {
+    (0..partitions).flat_map(move |p| cluster.stored(topic, p))
+}
+
+/// The digits that a message's value begins with; 0 when there are none.
+pub(super) fn number(message: &Message) -> u64 {
+    let digits = message.value.iter().flatten().take_while(|b| b.is_ascii_digit());
+    digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
 }

@@ -1,0 +1,105 @@
+//! One bridge: the hops of a route, set up again whenever one ends, as the supervisor does.
+
+use std::sync::Arc;
+
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Duration, timeout},
+};
+use trestle_core::{Connector, SinkSpec, SourceSpec, Start};
+use trestle_dlq::DeadLetters;
+use trestle_memory::Cluster;
+
+use super::run::{DEAD, LARGEST, Leg, RETRIES};
+use crate::{
+    pipeline::{Budget, Ended, Hop, HopSpec, MaxAhead, Sabotage, Status},
+    policy::retry::Retry,
+};
+
+const SEND_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Several share the groups.
+pub(super) struct Bridge {
+    task: JoinHandle<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl Bridge {
+    pub fn start(cluster: &Cluster, legs: &[Leg], budget: Arc<Budget>, sabotage: Sabotage) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let hops = legs.iter().map(|leg| {
+            let (cluster, leg, budget, stopped) = (cluster.clone(), leg.clone(), budget.clone(), stopped.clone());
+            async move {
+                // A hop that fails is made anew, as the supervisor does.
+                while !*stopped.borrow() {
+                    let hop = hop(&cluster, &leg, budget.clone(), sabotage).await;
+                    match hop.run(stopped.clone()).await {
+                        Ok(Ended::Drained) => break,
+                        Ok(Ended::MustGrow) => cluster.create(leg.to, leg.inputs),
+                        Err(_) => {}
+                    }
+                }
+            }
+        });
+        // One task, so that all of it dies at once.
+        let hops = futures::future::join_all(hops);
+        let task = tokio::spawn(async move { _ = hops.await });
+        Bridge { task, stop }
+    }
+
+    /// The process dies between two instructions.
+    pub fn crash(self) {
+        self.task.abort();
+    }
+
+    /// Whether it has drained within `limit`.
+    pub async fn drain(self, limit: Duration) -> bool {
+        self.stop.send_replace(true);
+        timeout(limit, self.task).await.is_ok()
+    }
+}
+
+async fn hop(cluster: &Cluster, leg: &Leg, budget: Arc<Budget>, sabotage: Sabotage) -> Hop {
+    let source = cluster.source(SourceSpec {
+        topic: leg.from.into(),
+        group: leg.group.into(),
+        start: Start::Earliest,
+        route: "route".into(),
+        buffer_bytes: 1 << 20,
+        largest_message: LARGEST,
+        commit_interval: Duration::from_millis(200),
+        options: Default::default(),
+    });
+    let sink = |topic: &str, fenced| {
+        cluster.sink(SinkSpec {
+            topic: topic.into(),
+            route: "route".into(),
+            hop: leg.hop,
+            fenced,
+            split_large: false,
+            send_timeout: SEND_TIMEOUT,
+            guarantee: Default::default(),
+            options: Default::default(),
+        })
+    };
+    let spec = HopSpec {
+        route: "route".into(),
+        hop: leg.hop,
+        origin: "memory",
+        target: "memory",
+        source_name: format!("memory/{}", leg.from),
+        placement: leg.placement,
+        fenced: leg.fenced,
+        retry: Retry { initial: Duration::from_millis(50), max: Duration::from_secs(2), retries: RETRIES },
+        send_timeout: SEND_TIMEOUT,
+        revoke_timeout: Duration::from_secs(2),
+        grace: Duration::from_secs(5),
+        max_ahead: MaxAhead { messages: 200, bytes: 1 << 20 },
+        go_on_after_gap: true,
+    };
+    let source = source.await.unwrap();
+    let (out, dead) = (sink(leg.to, leg.fenced).await.unwrap(), sink(DEAD, false).await.unwrap());
+    let (dead_letters, status) = (Arc::new(DeadLetters::new(dead)), Arc::new(Status::new("route", leg.hop)));
+    Hop::new(spec, source, out, dead_letters, budget, status, sabotage)
+}
