@@ -18,6 +18,8 @@ pub use place::Placement;
 pub use status::Status;
 
 #[cfg(test)]
+mod promises;
+#[cfg(test)]
 mod properties;
 
 /// Mistakes that the property tests' oracle must catch.

@@ -1,0 +1,6 @@
+//! What the pipeline promises, one promise a test, over the memory connector and under paused time.
+
+mod dead_letters;
+mod leaving;
+mod outages;
+mod rig;

@@ -1,0 +1,183 @@
+//! What the promises are tested on: one hop between two topics of a memory cluster.
+
+use std::sync::Arc;
+
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Duration, sleep, timeout},
+};
+use trestle_core::{Connector, Lane, LaneKey, Message, PartitionId, Position, Sink, SinkSpec, SourceSpec, Start};
+use trestle_dlq::DeadLetters;
+use trestle_memory::Cluster;
+
+use crate::{
+    pipeline::{Budget, Ended, Hop, HopSpec, MaxAhead, Placement, Sabotage, Status},
+    policy::retry::Retry,
+};
+
+pub const IN: &str = "in";
+pub const OUT: &str = "out";
+pub const DEAD: &str = "dead";
+pub const GROUP: &str = "bridge";
+pub const HOUR: Duration = Duration::from_secs(3600);
+
+pub struct Rig {
+    pub cluster: Cluster,
+    pub budget: Arc<Budget>,
+    partitions: u32,
+    fenced: bool,
+    commit_interval: Duration,
+    produced: u64,
+}
+
+pub struct Bridge {
+    task: JoinHandle<Ended>,
+    stop: watch::Sender<bool>,
+}
+
+/// Both topics have this many partitions, and placement is `Same`.
+pub fn rig(partitions: u32) -> Rig {
+    let cluster = Cluster::new(7);
+    for (topic, partitions) in [(IN, partitions), (OUT, partitions), (DEAD, 1)] {
+        cluster.create(topic, partitions);
+    }
+    let (budget, commit_interval) = (Budget::new(16 << 20, 1 << 20), Duration::from_millis(200));
+    Rig { cluster, budget, partitions, fenced: false, commit_interval, produced: 0 }
+}
+
+impl Rig {
+    pub fn fenced(self) -> Self {
+        Rig { fenced: true, ..self }
+    }
+
+    pub fn commits_every(self, commit_interval: Duration) -> Self {
+        Rig { commit_interval, ..self }
+    }
+
+    pub async fn start(&self) -> Bridge {
+        let source = SourceSpec {
+            topic: IN.into(),
+            group: GROUP.into(),
+            start: Start::Earliest,
+            route: "route".into(),
+            buffer_bytes: 1 << 20,
+            largest_message: 1 << 20,
+            commit_interval: self.commit_interval,
+            options: Default::default(),
+        };
+        let spec = HopSpec {
+            route: "route".into(),
+            hop: "deliver",
+            origin: "memory",
+            target: "memory",
+            source_name: format!("memory/{IN}"),
+            placement: Placement::Same,
+            fenced: self.fenced,
+            retry: Retry::default(),
+            send_timeout: Duration::from_secs(3),
+            revoke_timeout: Duration::from_secs(5),
+            grace: Duration::from_secs(30),
+            max_ahead: MaxAhead::default(),
+            go_on_after_gap: false,
+        };
+        let source = self.cluster.source(source).await.unwrap();
+        let (out, dead) = (self.sink(OUT).await, self.sink(DEAD).await);
+        let (dead_letters, status) = (Arc::new(DeadLetters::new(dead)), Arc::new(Status::new("route", "deliver")));
+        let hop = Hop::new(spec, source, out, dead_letters, self.budget.clone(), status, Sabotage::None);
+        let (stop, stopped) = watch::channel(false);
+        Bridge { task: tokio::spawn(async move { hop.run(stopped).await.unwrap() }), stop }
+    }
+
+    async fn sink(&self, topic: &str) -> Arc<dyn Sink> {
+        let spec = SinkSpec {
+            topic: topic.into(),
+            route: "route".into(),
+            hop: "deliver",
+            fenced: self.fenced && topic == OUT,
+            split_large: false,
+            send_timeout: Duration::from_secs(3),
+            guarantee: Default::default(),
+            options: Default::default(),
+        };
+        self.cluster.sink(spec).await.unwrap()
+    }
+
+    /// A lane as another instance would open it, taking it over where lanes are fenced.
+    pub async fn lane_of_another(&self, partition: u32) -> Box<dyn Lane> {
+        let partition = PartitionId(partition);
+        self.sink(OUT).await.lane(LaneKey { target: partition, source: Some(partition) }).await.unwrap()
+    }
+
+    /// Writes the next so many numbers to a partition.
+    pub fn produce(&mut self, partition: u32, messages: u64) {
+        for _ in 0..messages {
+            let message = Message {
+                key: None,
+                value: Some(self.produced.to_string().into()),
+                headers: Default::default(),
+                time: None,
+                position: Position::Offset(0),
+                defect: None,
+            };
+            self.cluster.produce(IN, partition, message);
+            self.produced += 1;
+        }
+    }
+
+    /// What a target partition holds, in order.
+    pub fn delivered(&self, partition: u32) -> Vec<u64> {
+        self.cluster.stored(OUT, partition).iter().map(|s| number(&s.message)).collect()
+    }
+
+    /// Number and cause of each dead letter.
+    pub fn dead(&self) -> Vec<(u64, String)> {
+        let cause = |m: &Message| String::from_utf8_lossy(m.headers.get("trestle-dlq-cause").unwrap()).into_owned();
+        self.cluster.stored(DEAD, 0).iter().map(|s| (number(&s.message), cause(&s.message))).collect()
+    }
+
+    pub fn committed(&self, partition: u32) -> u64 {
+        self.cluster.committed(IN, GROUP, partition).unwrap_or(0)
+    }
+
+    /// Waits until everything written to a partition is acknowledged.
+    pub async fn finish(&self, partition: u32) {
+        self.until("everything is acknowledged", || self.committed(partition) == self.cluster.end(IN, partition)).await;
+    }
+
+    pub async fn finish_all(&self) {
+        for partition in 0..self.partitions {
+            self.finish(partition).await;
+        }
+    }
+
+    /// Waits until a condition holds, for a minute at most.
+    pub async fn until(&self, what: &str, holds: impl Fn() -> bool) {
+        let wait = async {
+            while !holds() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        assert!(timeout(Duration::from_secs(60), wait).await.is_ok(), "not within a minute: {what}");
+    }
+
+    /// Checks a condition for as long as time passes.
+    pub async fn during(&self, time: Duration, what: &str, holds: impl Fn() -> bool) {
+        let steps = 1000;
+        for _ in 0..steps {
+            sleep(time / steps).await;
+            assert!(holds(), "not all the time: {what}");
+        }
+    }
+}
+
+impl Bridge {
+    pub async fn drain(self) {
+        self.stop.send_replace(true);
+        assert_eq!(self.task.await.unwrap(), Ended::Drained);
+    }
+}
+
+pub fn number(message: &Message) -> u64 {
+    std::str::from_utf8(message.value.as_ref().unwrap()).unwrap().parse().unwrap()
+}
