@@ -4,13 +4,15 @@ use std::{
     collections::BTreeSet,
     mem,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use tokio::sync::{Notify, watch};
 use trestle_core::{LaneKey, PartitionId, Slice};
+
+use super::inbox::Inbox;
 
 pub(super) struct Board {
     notes: Mutex<Notes>,
@@ -33,8 +35,8 @@ pub(super) enum LaneNote {
     Blocks(LaneKey, PartitionId),
     /// The gate lets messages through again.
     Unblocks(LaneKey),
-    /// Another instance owns the lane now.
-    Fenced(LaneKey),
+    /// Another owns the lane now. The inbox tells which lane is meant: ours may be there again under the same key.
+    Fenced(LaneKey, Arc<Inbox>),
 }
 
 impl Board {

@@ -319,7 +319,7 @@ impl Hop {
                     self.partitions.unblock(lane);
                     self.partitions.refresh_all(&*self.control);
                 }
-                LaneNote::Fenced(lane) => self.abandon(lane),
+                LaneNote::Fenced(lane, inbox) => self.abandon(lane, &inbox),
             }
         }
         for partition in notes.released {
@@ -328,7 +328,11 @@ impl Hop {
     }
 
     /// The lane is another instance's. Its source partition will be, too, as soon as its group has noticed.
-    fn abandon(&mut self, lane: LaneKey) {
+    fn abandon(&mut self, lane: LaneKey, inbox: &Arc<Inbox>) {
+        // A lane of an assignment that was lost is fenced by our own of the next one.
+        if !self.lanes.get(&lane).is_some_and(|handle| Arc::ptr_eq(&handle.inbox, inbox)) {
+            return;
+        }
         let Some(handle) = self.lanes.remove(&lane) else { return };
         self.context.board.give_back(handle.inbox.take());
         if let Some(state) = lane.source.and_then(|source| self.partitions.get_mut(source)) {

@@ -24,7 +24,7 @@ use trestle_core::{BoxFuture, Cause, FaultKind, Lane, LaneKey, PartitionId, Posi
 use trestle_dlq::DeadLetters;
 
 use super::{
-    board::Board,
+    board::{Board, LaneNote},
     inbox::Inbox,
     meter::Meter,
     settle::{self, Failure},
@@ -119,6 +119,8 @@ impl LaneTask {
             self.step().await;
         }
         self.set_gate_reason(None);
+        // Nobody else would, and its source partition may be assigned again already.
+        self.context.board.tell(LaneNote::Unblocks(self.key));
         if let Some(lane) = self.lane.take() {
             lane.close().await;
         }

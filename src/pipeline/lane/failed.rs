@@ -104,7 +104,7 @@ impl LaneTask {
     pub(super) fn fenced(&mut self, fault: &Fault) {
         let Context { route, hop, .. } = &*self.context;
         tracing::warn!(route, hop, partition = %self.key.target, error = fault.detail, "another instance has taken this lane over");
-        self.context.board.tell(LaneNote::Fenced(self.key));
+        self.context.board.tell(LaneNote::Fenced(self.key, self.inbox.clone()));
         self.context.board.give_back(self.pending.drain(..));
         self.inbox.close();
     }

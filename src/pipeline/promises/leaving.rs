@@ -101,3 +101,16 @@ async fn a_fenced_lane_is_not_fought_over() {
     assert_eq!(rig.delivered(0).len(), 201);
     bridge.drain().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_lost_and_given_back_at_once_flows_on() {
+    let mut rig = slow(2).fenced();
+    let bridge = rig.start().await;
+    rig.produce(0, 500);
+    rig.until("something is delivered", || rig.delivered(0).len() >= 50).await;
+    // What is in flight is refused by the fence of the lane that the same bridge opens next.
+    let [member] = rig.cluster.members(IN, GROUP)[..] else { panic!("one member") };
+    rig.cluster.lose_session(IN, GROUP, member);
+    rig.finish(0).await;
+    bridge.drain().await;
+}
