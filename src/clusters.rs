@@ -55,8 +55,11 @@ pub struct Protocol {
     /// Where it keeps dead letters by itself, if it does: the beginning of the topic's name.
     pub dead_letters: Option<&'static str>,
     schema: fn(&mut SchemaGenerator) -> Schema,
-    connect: fn(&str, Value) -> Result<Arc<dyn Connector>, SettingsError>,
+    connect: Connect,
 }
+
+/// From a cluster's name and settings.
+type Connect = fn(&str, Value) -> Result<Arc<dyn Connector>, SettingsError>;
 
 /// What a topic is named for: some are only read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -178,7 +181,9 @@ fn pulsar_topic(name: &str, _: Use) -> Result<String, String> {
     if let Some((whole, number)) = topic.rsplit_once("-partition-")
         && number.parse::<u32>().is_ok()
     {
-        return Err(format!("`-partition-{number}` names one partition: name the topic, persistent://{tenant}/{namespace}/{whole}"));
+        return Err(format!(
+            "`-partition-{number}` names one partition: name the topic, persistent://{tenant}/{namespace}/{whole}"
+        ));
     }
     Ok(name.to_owned())
 }
@@ -243,7 +248,13 @@ mod tests {
             (
                 "pulsar",
                 &["persistent://public/default/orders", "persistent://a/b/c-partition-x"],
-                &["orders", "public/default/orders", "non-persistent://a/b/c", "persistent://a/b", "persistent://a/b/c-partition-3"],
+                &[
+                    "orders",
+                    "public/default/orders",
+                    "non-persistent://a/b/c",
+                    "persistent://a/b",
+                    "persistent://a/b/c-partition-3",
+                ],
             ),
             ("rocketmq", &["orders", "a_b-c"], &["", "a.b", "TBW102", "rmq_sys_x", "%DLQ%group"]),
         ] {

@@ -43,9 +43,7 @@ fn as_json(file: &Path, checked: &Checked) -> Value {
     let (warnings, mistakes): (Vec<_>, Vec<_>) = checked.mistakes.iter().partition(|m| m.severity == Severity::Warning);
     let routes = checked.table.iter().flat_map(|table| table.routes.values());
     let route = |route: &Route| {
-        let hop = |hop: &config::Hop| {
-            json!({ "hop": hop.name, "from": hop.from.to_string(), "group": hop.group, "to": hop.to.to_string() })
-        };
+        let hop = |hop: &config::Hop| json!({ "hop": hop.name, "from": hop.from.to_string(), "group": hop.group, "to": hop.to.to_string() });
         let hops: Vec<_> = route.hops.iter().map(hop).collect();
         json!({ "route": route.name, "hops": hops, "dead_letters": route.dead_letter.to_string() })
     };
@@ -160,7 +158,10 @@ table.yaml: 1 mistake
         let json = as_json(Path::new("table.yaml"), &checked("clusters: {}\nrouts: {}\n"));
         assert_eq!(json["ok"], false);
         let unknown = &json["mistakes"][1];
-        assert_eq!((&unknown["line"], &unknown["column"], &unknown["nearest"]), (&json!(2), &json!(1), &json!("routes")));
+        assert_eq!(
+            (&unknown["line"], &unknown["column"], &unknown["nearest"]),
+            (&json!(2), &json!(1), &json!("routes"))
+        );
         assert_eq!(unknown["path"], "/routs");
     }
 }

@@ -1,11 +1,12 @@
 //! Holds a tree of YAML against the JSON Schema: every value typed as the schema says, every deviation a mistake.
-//! Reads the part of JSON Schema that `schemars` writes.
 
 use serde_json::{Map, Value};
 
 use super::{
+    json_schema::{allows, bound, branches, kind_of, names, tag, types},
     mistake::Mistake,
     quantity::{self, Size, Time},
+    scalar::{core_type, type_of},
     secrets::is_secret,
     shape::ADDRESS,
     yaml::{Kind, Node, Span},
@@ -57,7 +58,7 @@ impl<'a> Walk<'a> {
         let closed = schema.get("additionalProperties") == Some(&Value::Bool(false));
         let mut object = Map::new();
         let Kind::Map(entries) = &node.kind else { return Value::Object(object) };
-        for (name, value) in entries {
+        for (name, value) in &entries.list {
             let property = properties.and_then(|p| p.get(&name.name)).or(others);
             let Some(property) = property.or((!closed).then_some(&Value::Bool(true))) else {
                 let known = properties.into_iter().flat_map(Map::keys).map(String::as_str);
@@ -75,14 +76,17 @@ impl<'a> Walk<'a> {
             self.secret -= secret;
             self.path.pop();
         }
-        for required in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        for required in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+        {
             if object.contains_key(required) {
                 continue;
             }
             let property = properties.and_then(|p| p.get(required)).unwrap_or(&Value::Null);
             if self.whole && node.get(required).is_none() {
-                let what = self.kind_of(self.resolve(property));
-                self.say(Mistake::at(key, format!("`{required}` is missing")).expected(format!("`{required}`: {what}")));
+                let what = kind_of(self.resolve(property));
+                self.say(
+                    Mistake::at(key, format!("`{required}` is missing")).expected(format!("`{required}`: {what}")),
+                );
             }
             object.insert(required.to_owned(), self.blank(property, 0));
         }
@@ -147,7 +151,7 @@ impl<'a> Walk<'a> {
                     ADDRESS => text.parse::<std::net::SocketAddr>().is_err(),
                     _ => bound(schema, "minLength").is_some_and(|least| (text.chars().count() as f64) < least),
                 };
-                wrong.then(|| self.kind_of(schema))
+                wrong.then(|| kind_of(schema))
             }
             _ => None,
         }
@@ -227,14 +231,18 @@ impl<'a> Walk<'a> {
             Kind::Text { text, .. } => format!("{} does not do here", self.shown(text)),
             Kind::Unknown => return None,
         };
-        let mistake = Mistake::at(self.place(node, key), found).expected(self.kind_of(schema));
+        let mistake = Mistake::at(self.place(node, key), found).expected(kind_of(schema));
         self.say(mistake);
         None
     }
 
     /// A scalar is pointed at itself; what holds more, and what is secret, at its key.
     fn place(&self, node: &Node, key: Span) -> Span {
-        if matches!(&node.kind, Kind::Text { text, .. } if !text.is_empty()) && self.secret == 0 { node.span } else { key }
+        if matches!(&node.kind, Kind::Text { text, .. } if !text.is_empty()) && self.secret == 0 {
+            node.span
+        } else {
+            key
+        }
     }
 
     fn shown(&self, text: &str) -> String {
@@ -256,31 +264,6 @@ impl<'a> Walk<'a> {
         schema
     }
 
-    /// What a value of this schema is, for people.
-    fn kind_of(&self, schema: &Value) -> String {
-        match schema.get("format").and_then(Value::as_str) {
-            Some(quantity::DURATION) => return "a duration such as 100ms, 5s or 1m".into(),
-            Some(quantity::SIZE) => return "a size such as 5MiB or 256MiB".into(),
-            Some(ADDRESS) => return "an address and port such as 127.0.0.1:9464".into(),
-            _ => {}
-        }
-        let word = |kind: &str| match kind {
-            "object" => {
-                let required = schema.get("required").and_then(Value::as_array);
-                let keys: Vec<_> = required.into_iter().flatten().filter_map(Value::as_str).collect();
-                if keys.is_empty() { "a mapping".into() } else { format!("a mapping with {}", keys.join(", ")) }
-            }
-            "array" => "a list".into(),
-            "string" => "a text".into(),
-            "integer" => "a whole number".into(),
-            "number" => "a number".into(),
-            "boolean" => "true or false".into(),
-            other => other.to_owned(),
-        };
-        let kinds: Vec<_> = types(schema).filter(|kind| *kind != "null").map(word).collect();
-        if kinds.is_empty() { "a value".into() } else { kinds.join(" or ") }
-    }
-
     /// The emptiest value of a schema, for what was missing or wrong.
     fn blank(&self, schema: &'a Value, depth: usize) -> Value {
         let schema = self.resolve(schema);
@@ -295,7 +278,8 @@ impl<'a> Walk<'a> {
                 let properties = schema.get("properties");
                 let required = schema.get("required").and_then(Value::as_array);
                 let names = required.into_iter().flatten().filter_map(Value::as_str);
-                let blank = |name: &str| self.blank(properties.and_then(|p| p.get(name)).unwrap_or(&Value::Null), depth + 1);
+                let blank =
+                    |name: &str| self.blank(properties.and_then(|p| p.get(name)).unwrap_or(&Value::Null), depth + 1);
                 Value::Object(names.map(|name| (name.to_owned(), blank(name))).collect())
             }
             Some("object") => Value::Object(Map::new()),
@@ -306,82 +290,6 @@ impl<'a> Walk<'a> {
             _ => Value::Null,
         }
     }
-}
-
-fn types(schema: &Value) -> impl Iterator<Item = &str> {
-    let (one, many) = match schema.get("type") {
-        Some(Value::String(one)) => (Some(one.as_str()), None),
-        Some(Value::Array(many)) => (None, Some(many)),
-        _ => (None, None),
-    };
-    one.into_iter().chain(many.into_iter().flatten().filter_map(Value::as_str))
-}
-
-/// Whether the schema takes values of this type; one that names no type takes all.
-fn allows(schema: &Value, kind: &str) -> bool {
-    schema.get("type").is_none() || types(schema).any(|t| t == kind)
-}
-
-fn bound(schema: &Value, name: &str) -> Option<f64> {
-    schema.get(name).and_then(Value::as_f64)
-}
-
-/// The names an enumeration takes: `enum`, `const`, or a `oneOf` of such.
-fn names(schema: &Value) -> Option<Vec<&str>> {
-    if let Some(name) = schema.get("const").and_then(Value::as_str) {
-        return Some(vec![name]);
-    }
-    if let Some(list) = schema.get("enum").and_then(Value::as_array) {
-        return list.iter().map(Value::as_str).collect();
-    }
-    let branches = schema.get("oneOf")?.as_array()?;
-    Some(branches.iter().map(names).collect::<Option<Vec<_>>>()?.concat())
-}
-
-fn branches(schema: &Value) -> Option<Vec<&Value>> {
-    let branches = ["anyOf", "oneOf", "allOf"].iter().find_map(|word| schema.get(word))?.as_array()?;
-    Some(branches.iter().collect())
-}
-
-/// The property that has another constant in every branch.
-fn tag<'a>(branches: &[&'a Value]) -> Option<&'a str> {
-    let constant = |branch: &Value, name: &str| {
-        branch.get("properties").and_then(|p| p.get(name)).is_some_and(|property| property.get("const").is_some())
-    };
-    let first = branches.first()?.get("properties")?.as_object()?;
-    first.keys().map(String::as_str).find(|name| branches.iter().all(|branch| constant(branch, name)))
-}
-
-fn type_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(n) if n.is_f64() => "number",
-        Value::Number(_) => "integer",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
-}
-
-/// A plain scalar by YAML's core schema, <https://yaml.org/spec/1.2.2/#103-core-schema>.
-fn core_type(text: &str) -> Value {
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
-        "true" | "True" | "TRUE" => return Value::Bool(true),
-        "false" | "False" | "FALSE" => return Value::Bool(false),
-        _ => {}
-    }
-    let integer = match (text.strip_prefix("0x"), text.strip_prefix("0o")) {
-        (Some(hex), _) => u64::from_str_radix(hex, 16).map(Value::from).ok(),
-        (_, Some(octal)) => u64::from_str_radix(octal, 8).map(Value::from).ok(),
-        _ => text.parse::<u64>().map(Value::from).or_else(|_| text.parse::<i64>().map(Value::from)).ok(),
-    };
-    let number = || {
-        let digits = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '.' | '+' | '-'));
-        digits.then(|| text.parse::<f64>().ok()).flatten().and_then(serde_json::Number::from_f64).map(Value::Number)
-    };
-    integer.or_else(number).unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
 #[cfg(test)]
@@ -403,7 +311,8 @@ mod tests {
 
     #[test]
     fn a_text_is_taken_as_it_is_written() {
-        let schema = object(json!({ "a": { "type": "string" }, "b": { "type": "string" }, "c": { "type": "boolean" } }));
+        let schema =
+            object(json!({ "a": { "type": "string" }, "b": { "type": "string" }, "c": { "type": "boolean" } }));
         let (value, said) = conformed("a: 0123\nb: no\nc: no\n", schema);
         assert_eq!(value, json!({ "a": "0123", "b": "no" }));
         assert_eq!(said, ["3:4 `no` does not do here"]);
@@ -427,7 +336,8 @@ mod tests {
         };
         let schema = json!({ "type": "array", "items": { "oneOf": [branch("x", "a"), branch("y", "b")] } });
         let (_, said) = conformed("- { type: x, a: 1 }\n- { type: y, a: 1 }\n- { type: z }\n- { a: 1 }\n", schema);
-        let expected = ["2:14 unknown key `a`", "2:3 `b` is missing", "3:11 `z` is not known here", "4:3 `type` is missing"];
+        let expected =
+            ["2:14 unknown key `a`", "2:3 `b` is missing", "3:11 `z` is not known here", "4:3 `type` is missing"];
         assert_eq!(said, expected);
     }
 

@@ -8,7 +8,6 @@ use trestle_core::{Guarantee, Start};
 use super::{
     mistake::Mistake,
     quantity::{Size, Time},
-    secrets::Secrets,
     shape,
     table::{Cluster, Endpoint, Hop, Memory, Route, Table},
     topology,
@@ -33,15 +32,15 @@ const LARGEST_MESSAGE: RangeInclusive<Size> = Size(1 << 10)..=Size::mib(1_024);
 const MEMORY: RangeInclusive<Size> = Size::mib(1)..=Size::mib(1 << 20);
 
 /// The table as far as it makes sense; it may be used only when no mistake is an error.
-pub fn check(file: &Path, root: &Node, value: Value, secrets: &Secrets, mistakes: &mut Vec<Mistake>) -> Option<Table> {
+pub fn check(file: &Path, root: &Node, value: Value, mistakes: &mut Vec<Mistake>) -> Option<Table> {
     let shape: shape::Table = match serde_json::from_value(value) {
         Ok(shape) => shape,
         Err(error) => {
-            mistakes.push(Mistake::at(root.span, secrets.scrub(&error.to_string())));
+            mistakes.push(Mistake::at(root.span, error.to_string()));
             return None;
         }
     };
-    let mut checker = Checker { root, secrets, mistakes, clusters: BTreeMap::new() };
+    let mut checker = Checker { root, mistakes, clusters: BTreeMap::new() };
     checker.clusters(&shape.clusters);
     let mut routes = BTreeMap::new();
     for (name, route) in &shape.routes {
@@ -58,7 +57,6 @@ pub fn check(file: &Path, root: &Node, value: Value, secrets: &Secrets, mistakes
 
 struct Checker<'a> {
     root: &'a Node,
-    secrets: &'a Secrets,
     mistakes: &'a mut Vec<Mistake>,
     clusters: BTreeMap<String, Arc<Cluster>>,
 }
@@ -70,7 +68,7 @@ impl Checker<'_> {
     fn clusters(&mut self, clusters: &BTreeMap<String, Value>) {
         // Also those whose settings are wrong: their names are known.
         let Some((_, Node { kind: Kind::Map(written), .. })) = self.root.get("clusters") else { return };
-        for (key, _) in written {
+        for (key, _) in &written.list {
             let name = key.name.as_str();
             self.name(&["clusters", name], name, key.span);
             let cluster = self.cluster(name, clusters.get(name).cloned().unwrap_or_default());
@@ -81,7 +79,8 @@ impl Checker<'_> {
     fn cluster(&mut self, name: &str, mut settings: Value) -> Cluster {
         let text = |name| settings.get(name).and_then(Value::as_str);
         let protocol = text("type").and_then(clusters::protocol);
-        let guarantee = if text("durability") == Some("accepted") { Guarantee::Accepted } else { Guarantee::Replicated };
+        let guarantee =
+            if text("durability") == Some("accepted") { Guarantee::Accepted } else { Guarantee::Replicated };
         if let Some(settings) = settings.as_object_mut() {
             settings.remove("type");
             if protocol.is_some_and(|protocol| !clusters::has_setting(protocol, "durability")) {
@@ -98,13 +97,15 @@ impl Checker<'_> {
             && let Err(error) = clusters::connect(&cluster)
         {
             let path: Vec<_> = ["clusters", name].into_iter().chain(error.path.iter().map(String::as_str)).collect();
-            self.say(&path, self.secrets.scrub(&error.problem));
+            self.say(&path, error.problem);
         }
         cluster
     }
 
     fn route(&mut self, name: &str, route: &shape::Route) -> Route {
-        let at = |rest: &'static [&'static str]| -> Vec<&str> { ["routes", name].into_iter().chain(rest.iter().copied()).collect() };
+        let at = |rest: &'static [&'static str]| -> Vec<&str> {
+            ["routes", name].into_iter().chain(rest.iter().copied()).collect()
+        };
         if let Some((key, _)) = self.root.get("routes").and_then(|(_, routes)| routes.get(name)) {
             self.name(&at(&[]), name, key.span);
         }
@@ -121,8 +122,15 @@ impl Checker<'_> {
             shape::Start::Earliest => Start::Earliest,
             shape::Start::Latest => Start::Latest,
         };
-        let hop = |name, from: Endpoint, group, to: Endpoint| {
-            Hop { name, from, group, start, on_gap: route.from.on_gap, to, placement, fenced: false }
+        let hop = |name, from: Endpoint, group, to: Endpoint| Hop {
+            name,
+            from,
+            group,
+            start,
+            on_gap: route.from.on_gap,
+            to,
+            placement,
+            fenced: false,
         };
         let mut staging = None;
         let hops = match &route.via {
@@ -130,20 +138,28 @@ impl Checker<'_> {
             Some(via) => {
                 let stage = self.endpoint(&at(&["via"]), &via.cluster, &via.topic, &via.options, Use::Write);
                 if clusters::protocol(stage.cluster.protocol).is_some_and(|protocol| !protocol.stages) {
-                    let stages = clusters::protocols().filter(|p| p.stages).map(|p| p.name).collect::<Vec<_>>().join(" or ");
+                    let stages =
+                        clusters::protocols().filter(|p| p.stages).map(|p| p.name).collect::<Vec<_>>().join(" or ");
                     let problem = format!("{} cannot stage messages", stage.cluster.protocol);
-                    self.mistakes.push(self.at(&at(&["via", "cluster"]), problem).expected(format!("a cluster of type {stages}")));
+                    self.mistakes.push(
+                        self.at(&at(&["via", "cluster"]), problem).expected(format!("a cluster of type {stages}")),
+                    );
                 }
                 let second = via.group.clone().unwrap_or_else(|| format!("trestle-{name}-deliver"));
                 self.group(&at(&["via", "group"]), &stage, &second);
-                let first = Hop { placement: Placement::Same, fenced: true, ..hop("stage", source.clone(), group, stage.clone()) };
+                let first = Hop {
+                    placement: Placement::Same,
+                    fenced: true,
+                    ..hop("stage", source.clone(), group, stage.clone())
+                };
                 // Whatever was staged is to be delivered, wherever the route began.
                 let second = Hop { start: Start::Earliest, ..hop("deliver", stage.clone(), second, target.clone()) };
                 staging = Some(stage);
                 vec![first, second]
             }
         };
-        let clusters = [staging.as_ref(), Some(&source), Some(&target)].into_iter().flatten().map(|e| e.cluster.clone());
+        let clusters =
+            [staging.as_ref(), Some(&source), Some(&target)].into_iter().flatten().map(|e| e.cluster.clone());
         let dead_letter = self.dead_letter(name, route.dead_letter.as_ref(), clusters.collect());
         let retry = &route.retry;
         if self.within(&at(&["retry", "initial"]), retry.initial, RETRY_DELAY)
@@ -170,7 +186,14 @@ impl Checker<'_> {
         }
     }
 
-    fn endpoint(&mut self, path: &[&str], cluster: &str, topic: &str, options: &BTreeMap<String, String>, usage: Use) -> Endpoint {
+    fn endpoint(
+        &mut self,
+        path: &[&str],
+        cluster: &str,
+        topic: &str,
+        options: &BTreeMap<String, String>,
+        usage: Use,
+    ) -> Endpoint {
         let cluster = self.known(path, cluster);
         let topic = self.topic(path, &cluster, topic, usage);
         Endpoint { cluster, topic, options: options.clone() }
@@ -194,7 +217,8 @@ impl Checker<'_> {
         }
         if !name.is_empty() && !self.clusters.is_empty() {
             let known = self.clusters.keys().map(String::as_str);
-            let mistake = self.at(&[path, &["cluster"]].concat(), format!("there is no cluster `{name}`")).one_of(name, known);
+            let mistake =
+                self.at(&[path, &["cluster"]].concat(), format!("there is no cluster `{name}`")).one_of(name, known);
             self.mistakes.push(mistake);
         }
         unknown(name)
@@ -234,7 +258,8 @@ impl Checker<'_> {
             (None, Some(beginning)) => format!("{beginning}{route}"),
             (None, None) => {
                 if cluster.protocol != UNKNOWN {
-                    let problem = format!("`topic` is missing: {} has no place for dead letters by itself", cluster.protocol);
+                    let problem =
+                        format!("`topic` is missing: {} has no place for dead letters by itself", cluster.protocol);
                     self.say(&path, problem);
                 }
                 String::new()
@@ -262,7 +287,10 @@ impl Checker<'_> {
             && let Some((name, route)) = slowest
             && grace < route.revoke_timeout
         {
-            self.say(&path, format!("{grace} is shorter than the `revoke_timeout` of route {name}, {}", route.revoke_timeout));
+            self.say(
+                &path,
+                format!("{grace} is shorter than the `revoke_timeout` of route {name}, {}", route.revoke_timeout),
+            );
         }
     }
 

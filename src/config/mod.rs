@@ -3,9 +3,11 @@
 //! `meaning` (names, limits) and `topology` (what routes do to each other).
 
 mod conform;
+mod json_schema;
 mod meaning;
 mod mistake;
 mod quantity;
+mod scalar;
 mod secrets;
 mod shape;
 mod table;
@@ -35,7 +37,7 @@ pub struct Checked {
 pub fn load(file: &Path) -> Checked {
     match read(file) {
         Ok(text) => check(file, &text, &|name| std::env::var(name).ok()),
-        Err(mistake) => Checked { table: None, mistakes: vec![mistake] },
+        Err(mistake) => Checked { table: None, mistakes: vec![*mistake] },
     }
 }
 
@@ -49,8 +51,9 @@ pub fn check(file: &Path, text: &str, environment: Environment<'_>) -> Checked {
             let secrets = secrets::fill(root, text, environment, &mut mistakes);
             let value = conform::conform(root, &schema(), document.whole, &mut mistakes);
             if document.whole {
-                table = meaning::check(file, root, value, &secrets, &mut mistakes);
+                table = meaning::check(file, root, value, &mut mistakes);
             }
+            mistakes.iter_mut().for_each(|mistake| mistake.problem = secrets.scrub(&mistake.problem));
         }
         None if document.whole => mistakes.push(Mistake::at(Span { line: 1, column: 1, width: 1 }, "the table is empty")),
         None => {}
@@ -62,7 +65,7 @@ pub fn check(file: &Path, text: &str, environment: Environment<'_>) -> Checked {
     Checked { table, mistakes }
 }
 
-fn read(file: &Path) -> Result<String, Mistake> {
+fn read(file: &Path) -> Result<String, Box<Mistake>> {
     let start = Span { line: 1, column: 1, width: 1 };
     let bytes = std::fs::metadata(file)
         .and_then(|about| if about.len() > MAX_TABLE { Err(std::io::Error::other("larger than 64 MiB")) } else { Ok(()) })
@@ -72,7 +75,7 @@ fn read(file: &Path) -> Result<String, Mistake> {
         let before = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]).into_owned();
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        Mistake::at(Span { line, column, width: 1 }, "this is not UTF-8")
+        Mistake::at(Span { line, column, width: 1 }, "this is not UTF-8").into()
     })
 }
 

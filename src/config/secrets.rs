@@ -63,7 +63,7 @@ impl Filler<'_> {
         match &mut node.kind {
             Kind::List(items) => items.iter_mut().for_each(|item| self.node(item, secret)),
             Kind::Map(entries) => {
-                entries.iter_mut().for_each(|(key, value)| self.node(value, secret || is_secret(&key.name)));
+                entries.list.iter_mut().for_each(|(key, value)| self.node(value, secret || is_secret(&key.name)));
             }
             Kind::Text { text, .. } if text.contains("${") => match self.text(text, node.span) {
                 Some(filled) => *text = filled,
@@ -87,7 +87,8 @@ impl Filler<'_> {
             filled.push_str(before);
             let Some(end) = from.find('}') else {
                 let mistake = Mistake::at(self.place(from, span), "`${` is never closed");
-                self.mistakes.push(mistake.expected("`${NAME}` or `${file:/path}`; `$${` stands for the text `${` itself"));
+                self.mistakes
+                    .push(mistake.expected("`${NAME}` or `${file:/path}`; `$${` stands for the text `${` itself"));
                 return None;
             };
             let (reference, after) = from.split_at(end + 1);
@@ -109,7 +110,8 @@ impl Filler<'_> {
 
     fn value(&self, reference: &str) -> Result<String, (String, &'static str)> {
         if let Some(path) = reference.strip_prefix("file:") {
-            let text = read(path).map_err(|e| (format!("cannot read {path}: {e}"), "a file of text that can be read"))?;
+            let text =
+                read(path).map_err(|e| (format!("cannot read {path}: {e}"), "a file of text that can be read"))?;
             let text = text.strip_suffix('\n').unwrap_or(&text);
             return Ok(text.strip_suffix('\r').unwrap_or(text).to_owned());
         }
@@ -229,7 +231,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_said_where_it_stands() {
-        let (_, mistakes, _) = filled("a: \"x ${NAME} ${MISSING}\"\nb: ${file:/nowhere/at/all}\nc: ${not a name}\nd: ${open\n");
+        let (_, mistakes, _) =
+            filled("a: \"x ${NAME} ${MISSING}\"\nb: ${file:/nowhere/at/all}\nc: ${not a name}\nd: ${open\n");
         let places: Vec<_> = mistakes.iter().map(|m| (m.line, m.column, m.width)).collect();
         assert_eq!(places, [(1, 15, 10), (2, 4, 23), (3, 4, 13), (4, 4, 6)]);
     }

@@ -51,7 +51,10 @@ fn the_example_is_taken_as_it_is_written() {
     let table = table(EXAMPLE);
     let route = &table.routes["orders"];
     let [stage, deliver] = &route.hops[..] else { panic!("{route:?}") };
-    assert_eq!((stage.name, stage.from.to_string().as_str(), stage.group.as_str()), ("stage", "main/orders", "trestle-orders"));
+    assert_eq!(
+        (stage.name, stage.from.to_string().as_str(), stage.group.as_str()),
+        ("stage", "main/orders", "trestle-orders")
+    );
     assert_eq!((stage.fenced, stage.placement, stage.start), (true, Placement::Same, Start::Earliest));
     assert_eq!((deliver.name, deliver.fenced, deliver.placement), ("deliver", false, Placement::Key));
     assert_eq!((&deliver.from, deliver.group.as_str()), (&stage.to, "trestle-orders-deliver"));
@@ -67,7 +70,10 @@ fn everything_but_clusters_from_and_to_has_a_default() {
     assert_eq!(route.hops.len(), 1);
     assert_eq!((route.hops[0].group.as_str(), route.hops[0].start), ("trestle-orders", Start::Latest));
     assert_eq!(route.dead_letter.to_string(), "p/persistent://public/dlq-pulsar-bridge/orders");
-    assert_eq!((route.retry.initial, route.retry.max, route.retry.retries), (Duration::from_millis(100), Duration::from_secs(5), 3));
+    assert_eq!(
+        (route.retry.initial, route.retry.max, route.retry.retries),
+        (Duration::from_millis(100), Duration::from_secs(5), 3)
+    );
     assert_eq!((route.send_timeout, route.revoke_timeout), (Duration::from_secs(3), Duration::from_secs(5)));
     assert_eq!(route.commit_interval, Duration::from_millis(200));
     assert_eq!((route.max_ahead.messages, route.max_ahead.bytes), (10_000, 64 << 20));
@@ -183,13 +189,15 @@ fn routes_that_feed_each_other_are_refused_however_long_the_way() {
   x: { from: { cluster: a, topic: t }, to: { cluster: r, topic: t } }
   y: { from: { cluster: p, topic: \"persistent://public/dlq-pulsar-bridge/x\" }, to: { cluster: a, topic: t } }
 ";
-    assert_eq!(said(dead), ["2:64 the routes y -> x -> y feed each other in a circle"]);
+    assert_eq!(said(dead), ["3:105 the routes x -> y -> x feed each other in a circle"]);
 }
 
 #[test]
 fn a_staging_topic_belongs_to_one_route() {
     let route = |name: &str, cluster: &str, topic: &str, to: &str| {
-        format!("  {name}:\n    from: {{ cluster: a, topic: {name} }}\n    via: {{ cluster: {cluster}, topic: {topic} }}\n    to: {to}\n")
+        format!(
+            "  {name}:\n    from: {{ cluster: a, topic: {name} }}\n    via: {{ cluster: {cluster}, topic: {topic} }}\n    to: {to}\n"
+        )
     };
     let staged = route("x", "p", "persistent://a/b/c", "{ cluster: r, topic: x }");
     let both = format!("routes:\n{staged}{}", route("y", "p", "persistent://a/b/c", "{ cluster: r, topic: y }"));
@@ -200,7 +208,9 @@ fn a_staging_topic_belongs_to_one_route() {
 
 #[test]
 fn dead_letters_have_a_place_that_is_no_topic_of_the_route() {
-    let route = |dead: &str| format!("routes:\n  x:\n    from: {{ cluster: a, topic: t }}\n    to: {{ cluster: r, topic: t }}\n{dead}");
+    let route = |dead: &str| {
+        format!("routes:\n  x:\n    from: {{ cluster: a, topic: t }}\n    to: {{ cluster: r, topic: t }}\n{dead}")
+    };
     assert_eq!(
         said(&route("    dead_letter: { cluster: a, topic: t }\n")),
         ["5:39 the dead letters of route x would go to the topic of its `from`"]
@@ -228,10 +238,17 @@ fn a_setting_that_its_connector_refuses_is_pointed_at() {
 
 #[test]
 fn no_mistake_shows_a_secret() {
-    let text = "clusters:\n  p: { type: pulsar, url: \"${PASSWORD}\", token: hunter3, tls: { insecure_hostname: \"${PASSWORD}\" } }\nroutes: { x: { from: hunter2 } }\n";
+    let text = "clusters:
+  p: { type: pulsar, url: \"${PASSWORD}\", token: hunter3, tls: { insecure_hostname: \"${PASSWORD}\" } }
+routes: { x: { from: { cluster: \"${PASSWORD}\", topic: x }, to: \"${PASSWORD}\" } }
+";
     let told = format!("{:?}", checked(text).mistakes);
-    assert!(told.contains("${PASSWORD}") && !told.contains("hunter3"), "{told}");
-    let table = table(&format!("{CLUSTERS}routes:\n  x: {{ from: {{ cluster: a, topic: x }}, to: {{ cluster: a, topic: y }} }}\n"));
+    assert!(told.contains("${PASSWORD}") && !told.contains("hunter"), "{told}");
+    let text = "clusters:\n  a: { type: kafka, servers: x:1, options: { sasl.password: hunter3, group.id: x } }\n  broken: [ hunter: } \n";
+    assert!(!format!("{:?}", checked(text).mistakes).contains("hunter3"));
+    let table = table(&format!(
+        "{CLUSTERS}routes:\n  x: {{ from: {{ cluster: a, topic: x }}, to: {{ cluster: a, topic: y }} }}\n"
+    ));
     assert!(!format!("{table:?}").contains("127.0.0.1:9092"), "settings stay out of the log");
 }
 

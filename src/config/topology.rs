@@ -97,7 +97,8 @@ impl Checker<'_> {
                     let problem = format!("route {} writes this topic as its `{other_key}`", other.name);
                     self.mistakes.push(self.on(&path, problem).expected("a `via` topic that one route has for itself"));
                 } else {
-                    self.mistakes.push(self.on(&path, format!("route {} writes this topic as well", other.name)).warning());
+                    self.mistakes
+                        .push(self.on(&path, format!("route {} writes this topic as well", other.name)).warning());
                 }
             }
         }

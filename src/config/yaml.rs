@@ -31,9 +31,17 @@ pub enum Kind {
         plain: bool,
     },
     List(Vec<Node>),
-    Map(Vec<(Key, Node)>),
+    Map(Entries),
     /// A value that could not be had; that was reported already.
     Unknown,
+}
+
+/// A mapping in the order in which it is written, each key once.
+#[derive(Clone, Debug, Default)]
+pub struct Entries {
+    pub list: Vec<(Key, Node)>,
+    /// Where each key stands in `list`. A table may have ten thousand routes.
+    index: HashMap<String, usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -59,7 +67,7 @@ pub fn read(text: &str) -> Document {
             None => break true,
             Some(Ok((event, range))) => {
                 if let Err(stop) = loader.take(event, range) {
-                    loader.mistakes.push(stop);
+                    loader.mistakes.push(*stop);
                     break false;
                 }
             }
@@ -79,7 +87,7 @@ pub fn read(text: &str) -> Document {
 impl Node {
     pub fn get(&self, name: &str) -> Option<(&Key, &Node)> {
         match &self.kind {
-            Kind::Map(entries) => entries.iter().find(|(key, _)| key.name == name).map(|(key, node)| (key, node)),
+            Kind::Map(entries) => entries.get(name),
             _ => None,
         }
     }
@@ -97,6 +105,17 @@ impl Node {
     }
 }
 
+impl Entries {
+    fn get(&self, name: &str) -> Option<(&Key, &Node)> {
+        self.list.get(*self.index.get(name)?).map(|(key, node)| (key, node))
+    }
+
+    fn push(&mut self, key: Key, node: Node) {
+        self.index.insert(key.name.clone(), self.list.len());
+        self.list.push((key, node));
+    }
+}
+
 #[derive(Default)]
 struct Loader {
     open: Vec<Open>,
@@ -108,16 +127,15 @@ struct Loader {
 struct Open {
     node: Node,
     key: Option<Key>,
-    /// The line where each key stands.
-    seen: HashMap<String, usize>,
 }
 
 impl Loader {
-    fn take(&mut self, event: Event<'_>, range: Range) -> Result<(), Mistake> {
+    fn take(&mut self, event: Event<'_>, range: Range) -> Result<(), Box<Mistake>> {
         let span = span(range);
         match event {
             Event::DocumentStart(_) if self.root.is_some() => {
-                return Err(Mistake::at(span, "a second document begins here").expected("one document in a file"));
+                let mistake = Mistake::at(span, "a second document begins here");
+                return Err(mistake.expected("one document in a file").into());
             }
             Event::Scalar(text, style, _, tag) => {
                 let mut plain = style == ScalarStyle::Plain;
@@ -129,7 +147,7 @@ impl Loader {
                 self.add(Node { span, kind: Kind::Text { text: text.into_owned(), plain } });
             }
             Event::SequenceStart(..) => self.open(Node { span, kind: Kind::List(Vec::new()) })?,
-            Event::MappingStart(..) => self.open(Node { span, kind: Kind::Map(Vec::new()) })?,
+            Event::MappingStart(..) => self.open(Node { span, kind: Kind::Map(Entries::default()) })?,
             Event::SequenceEnd | Event::MappingEnd => self.close(),
             Event::Alias(_) => {
                 self.mistakes.push(Mistake::at(span, "aliases are not read here").expected("the value itself"));
@@ -140,20 +158,22 @@ impl Loader {
         Ok(())
     }
 
-    fn open(&mut self, node: Node) -> Result<(), Mistake> {
+    fn open(&mut self, node: Node) -> Result<(), Box<Mistake>> {
         if self.open.len() == MAX_DEPTH {
-            return Err(Mistake::at(node.span, format!("nested deeper than {MAX_DEPTH} levels")));
+            return Err(Mistake::at(node.span, format!("nested deeper than {MAX_DEPTH} levels")).into());
         }
-        self.open.push(Open { node, key: None, seen: HashMap::new() });
+        self.open.push(Open { node, key: None });
         Ok(())
     }
 
     fn close(&mut self) {
         let Some(mut open) = self.open.pop() else { return };
-        if let (Some(key), Kind::Map(entries)) = (open.key.take(), &mut open.node.kind) {
+        if let (Some(key), Kind::Map(entries)) = (open.key.take(), &mut open.node.kind)
+            && entries.get(&key.name).is_none()
+        {
             // Only at an error of syntax: the value never came.
             let span = key.span;
-            entries.push((key, Node { span, kind: Kind::Unknown }));
+            entries.push(key, Node { span, kind: Kind::Unknown });
         }
         self.add(open.node);
     }
@@ -180,13 +200,12 @@ impl Loader {
             open.key = Some(Key { name, span: node.span });
             return;
         };
-        if let Some(line) = open.seen.get(&key.name) {
-            let problem = format!("`{}` stands here twice: first on line {line}", key.name);
+        if let Some((first, _)) = entries.get(&key.name) {
+            let problem = format!("`{}` stands here twice: first on line {}", key.name, first.span.line);
             self.mistakes.push(Mistake::at(key.span, problem));
             return;
         }
-        open.seen.insert(key.name.clone(), key.span.line);
-        entries.push((key, node));
+        entries.push(key, node);
     }
 }
 
