@@ -15,8 +15,8 @@ use crate::batch::{EntryId, ack_set_behind};
 pub(crate) struct Acks {
     /// Entries read since the newest confirmed acknowledgement.
     entries: BTreeMap<EntryId, Shape>,
-    /// First and last entry of chunked messages; no last one while it is not known.
-    chunked: BTreeMap<EntryId, Option<EntryId>>,
+    /// First entry of chunked messages and where they stand; nowhere while that is not known.
+    chunked: BTreeMap<EntryId, Option<Position>>,
     confirmed: Option<Position>,
 }
 
@@ -42,18 +42,18 @@ impl Acks {
         }
     }
 
-    /// A chunked message begins at `first` and ends at `last`, where that is known.
-    pub fn chunked(&mut self, first: EntryId, last: Option<EntryId>) {
+    /// A chunked message begins at `first` and stands at `position`, where that is known.
+    pub fn chunked(&mut self, first: EntryId, position: Option<Position>) {
         if self.confirmed.is_none_or(|confirmed| first.message(0) > confirmed) {
-            self.chunked.insert(first, last);
+            self.chunked.insert(first, position);
         }
     }
 
     /// The acknowledgement for a settled prefix that ends with `prefix`, if there is one to send.
     pub fn due(&self, prefix: Position) -> Option<Ack> {
         let (id, index) = EntryId::of(prefix)?;
-        let ends_behind = |last: &Option<EntryId>| last.is_none_or(|last| last > id);
-        let held = self.chunked.range(..=id).find(|(_, last)| ends_behind(last)).map(|(first, _)| *first);
+        let unsettled = |at: &Option<Position>| at.is_none_or(|at| at > prefix);
+        let held = self.chunked.range(..=id).find(|(_, at)| unsettled(at)).map(|(first, _)| *first);
         let ack = match (held, self.entries.get(&id)) {
             (None, Some(shape)) if index < shape.last => partial(id, index, shape.size),
             (None, Some(_)) => whole(id, index),
@@ -78,7 +78,14 @@ impl Acks {
         if self.entries.get(&id).is_some_and(|shape| index >= shape.last) {
             self.entries.remove(&id);
         }
-        self.chunked.retain(|_, last| last.is_none_or(|last| last > id));
+        self.chunked.retain(|_, at| at.is_none_or(|at| at > position));
+    }
+
+    /// The first entry that is not wholly settled when the settled prefix ends with `prefix`.
+    pub fn behind(&self, prefix: Position) -> Option<EntryId> {
+        let (id, index) = EntryId::of(prefix)?;
+        let inside = self.entries.get(&id).is_some_and(|shape| index < shape.last);
+        Some(if inside { id } else { EntryId { entry: id.entry.saturating_add(1), ..id } })
     }
 
     pub fn confirmed(&self) -> Option<Position> {
@@ -87,8 +94,7 @@ impl Acks {
 }
 
 fn whole(id: EntryId, index: u32) -> Ack {
-    let message = MessageIdData { ledger_id: id.ledger, entry_id: id.entry, ..Default::default() };
-    Ack { position: id.message(index), id: message }
+    Ack { position: id.message(index), id: id.message_id() }
 }
 
 fn partial(id: EntryId, index: u32, size: u32) -> Ack {
@@ -135,7 +141,7 @@ mod tests {
         acks.chunked(id(2), None);
         acks.read(id(3), 0, 1);
         assert_eq!(due(&acks, 3, 0), Some((1, vec![], None)), "its end is not known");
-        acks.chunked(id(2), Some(id(4)));
+        acks.chunked(id(2), Some(id(4).message(0)));
         acks.read(id(4), 0, 1);
         assert_eq!(due(&acks, 3, 0), Some((1, vec![], None)), "it is whole and not settled");
         acks.confirm(id(1).message(3));
@@ -163,6 +169,9 @@ mod tests {
     fn a_message_given_up_behind_an_entry_acknowledges_that_entry_whole() {
         let mut acks = Acks::default();
         acks.read(id(1), 9, 10);
+        assert_eq!(due(&acks, 1, u32::MAX - 3), Some((1, vec![], None)));
+        acks.chunked(id(1), Some(id(1).message(u32::MAX - 3)));
+        assert_eq!(due(&acks, 1, 9), None, "and not before it is settled itself");
         assert_eq!(due(&acks, 1, u32::MAX - 3), Some((1, vec![], None)));
     }
 }

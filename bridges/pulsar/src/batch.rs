@@ -3,8 +3,8 @@
 //! Whatever arrives becomes messages: what cannot be read is one message with a defect and the raw bytes, so that it is
 //! dead-lettered and the reader lives on.
 
-use bytes::{Buf, Bytes, BytesMut};
-use pulsar::message::proto::MessageMetadata;
+use bytes::{Buf, Bytes};
+use pulsar::message::proto::{MessageIdData, MessageMetadata};
 use trestle_core::{Cause, Defect, Message, Position};
 
 use crate::{
@@ -30,6 +30,11 @@ pub(crate) struct EntryId {
 impl EntryId {
     pub fn message(self, index: u32) -> Position {
         Position::Entry { ledger: self.ledger, entry: self.entry, index }
+    }
+
+    /// As commands name the whole entry.
+    pub fn message_id(self) -> MessageIdData {
+        MessageIdData { ledger_id: self.ledger, entry_id: self.entry, ..Default::default() }
     }
 
     /// The entry and index of a position; `None` for one of another protocol.
@@ -174,27 +179,18 @@ fn said(metadata: MessageMetadata) -> Said {
     said
 }
 
-/// Appends all `messages` as the payload of one batch; sequence ids count up from `first_sequence`.
-pub(crate) fn put_batch<'a>(
-    out: &mut BytesMut,
-    messages: impl IntoIterator<Item = &'a Message>,
-    first_sequence: u64,
-) -> u32 {
-    let mut count = 0;
-    for message in messages {
-        crate::translate::put_single(out, message, first_sequence + u64::from(count));
-        count += 1;
-    }
-    count
-}
-
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
     use pulsar::message::proto::{CompressionType, EncryptionKeys};
     use rand::{Rng, SeedableRng, rngs::SmallRng};
 
     use super::*;
-    use crate::{compress::compress, frame::Broken, translate::tests::random_message};
+    use crate::{
+        compress::compress,
+        frame::Broken,
+        translate::{put_single, tests::random_message},
+    };
 
     const ID: EntryId = EntryId { ledger: 5, entry: 6 };
     const LARGEST: usize = 1 << 20;
@@ -210,11 +206,13 @@ mod tests {
 
     fn entry(messages: &[Message], kind: CompressionType) -> Payload {
         let mut out = BytesMut::new();
-        let count = put_batch(&mut out, messages, 0);
+        for (sequence, message) in messages.iter().enumerate() {
+            put_single(&mut out, message, sequence as u64);
+        }
         let plain_size = out.len() as u32;
         let (kind, data) = compress(kind, out.freeze()).unwrap();
         let metadata = MessageMetadata {
-            num_messages_in_batch: Some(count as i32),
+            num_messages_in_batch: Some(messages.len() as i32),
             compression: Some(kind as i32),
             uncompressed_size: Some(plain_size),
             publish_time: 77,

@@ -46,6 +46,7 @@ struct Open {
 
 /// What an entry came to.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one at a time, taken apart at once")]
 pub(crate) enum Taken {
     /// Not a chunk, or a message put together of all its chunks; `first` is then where its first one is.
     Entry { payload: Payload, first: Option<EntryId> },

@@ -107,6 +107,33 @@ mod tests {
         }
     }
 
+    /// The words above, four times, as the Java client 4.2.4 compresses them.
+    const FROM_JAVA: [(CompressionType, &str); 4] = [
+        (
+            CompressionType::Lz4,
+            "ff017468652073616d6520776f7264732c2010000bbf20616e64206f746865727329000b0c49000f390065507468657273",
+        ),
+        (CompressionType::Zlib, "789c2ac94855284ecc4d5528cf2f4a29d65128c1cb5748cc4b51c8078a1515e35738a83402000000ffff"),
+        (
+            CompressionType::Zstd,
+            "28b52ffd24e44d0100d87468652073616d6520776f7264732c2020616e64206f746865727304009aab1400029812bd11e71207245ae6",
+        ),
+        (
+            CompressionType::Snappy,
+            "e4013c7468652073616d6520776f7264732c207610002820616e64206f74686572737629003e4900fe3900f23900",
+        ),
+    ];
+
+    #[test]
+    fn what_the_java_client_compressed_is_read() {
+        let words = plain().slice(..57 * 4);
+        for (kind, hex) in FROM_JAVA {
+            let digits: Vec<u8> = hex.chars().map(|c| c.to_digit(16).unwrap() as u8).collect();
+            let packed: Bytes = digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect();
+            assert_eq!(decompress(kind as i32, packed, words.len() as u32, 1 << 20), Ok(words.clone()), "{kind:?}");
+        }
+    }
+
     #[test]
     fn a_zlib_stream_without_its_end_is_read() {
         let packed = packed(CompressionType::Zlib);

@@ -1,0 +1,260 @@
+//! From frames to batches: what of a partition was read and not yet handed out. No I/O.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use pulsar::message::proto::CommandMessage;
+use trestle_core::{Batch, Cause, Message, Position, Tracker};
+
+use super::{flow::Flow, seen::Seen};
+use crate::{
+    acks::Acks,
+    batch::{self, EntryId, Unpacked},
+    chunks::{Chunks, Taken},
+    frame::Payload,
+};
+
+/// Messages of a batch at most, where one entry holds fewer: entries that arrived together go together.
+const BATCH_MESSAGES: usize = 1_000;
+/// Beyond its credit a partition holds one entry, or as many small ones as this.
+const HELD_BYTES: usize = 128 << 10;
+
+pub(super) struct Reading {
+    pub flow: Flow,
+    /// What is acknowledged of the assignment.
+    pub acks: Acks,
+    pub seen: Seen,
+    /// Frames of older epochs are what was on its way when reading went back.
+    pub epoch: u64,
+    /// Out-of-budget entries were dropped: reading has to go back once there is credit.
+    pub missed: bool,
+    /// Messages in front of it are not wanted.
+    pub floor: Option<Position>,
+    chunks: Chunks,
+    held: VecDeque<Message>,
+    held_bytes: usize,
+    largest_message: usize,
+}
+
+/// The broker left entries out that it had delivered before: the first of them, and what came instead.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    pub from: EntryId,
+    pub to: EntryId,
+}
+
+impl Reading {
+    pub fn new(receiver_queue: Option<u32>, largest_message: usize) -> Self {
+        Reading {
+            flow: Flow::new(receiver_queue),
+            acks: Acks::default(),
+            seen: Seen::default(),
+            epoch: 0,
+            missed: false,
+            floor: None,
+            chunks: Chunks::default(),
+            held: VecDeque::new(),
+            held_bytes: 0,
+            largest_message,
+        }
+    }
+
+    /// A new assignment begins: what was held and known belongs to the one before.
+    pub fn assign(&mut self) {
+        self.acks = Acks::default();
+        self.seen = Seen::default();
+        self.floor = None;
+        self.flow.grant(0);
+        self.back(None);
+    }
+
+    /// Reading goes back: what is held comes again, from `next` on where that is known.
+    pub fn back(&mut self, next: Option<EntryId>) {
+        self.missed = false;
+        self.chunks = Chunks::default();
+        self.held.clear();
+        self.held_bytes = 0;
+        self.seen.rewind(next);
+    }
+
+    pub fn is_holding(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Takes a frame. Unless `wanted` only its permits count.
+    pub fn take(&mut self, message: CommandMessage, payload: Payload, wanted: bool) -> Result<(), LeftOut> {
+        self.flow.arrived(permits(&message, &payload));
+        let stale = message.consumer_epoch.is_some_and(|epoch| epoch < self.epoch);
+        let id = EntryId { ledger: message.message_id.ledger_id, entry: message.message_id.entry_id };
+        if stale || !wanted {
+            self.seen.delivered(id);
+            return Ok(());
+        }
+        self.seen.arrives(id).map_err(|from| LeftOut { from, to: id })?;
+        self.missed |= self.flow.credit() == 0 && self.held_bytes >= HELD_BYTES;
+        if self.missed {
+            return Ok(());
+        }
+        let (given_up, taken) = self.chunks.take(id, payload, self.largest_message);
+        for gone in given_up {
+            self.acks.chunked(gone.first, Some(gone.message.position));
+            self.hold(gone.message);
+        }
+        let unpacked = match taken {
+            Taken::Entry { payload, first } => {
+                if let Some(first) = first {
+                    self.acks.chunked(first, Some(id.message(0)));
+                }
+                batch::unpack(id, payload, &message.ack_set, self.largest_message)
+            }
+            Taken::Broken { first, detail, raw } => {
+                self.acks.chunked(first, Some(id.message(0)));
+                batch::defect(id, Cause::Untranslatable, detail, raw, 1)
+            }
+            Taken::Open { first } => {
+                self.acks.chunked(first, None);
+                Unpacked { messages: Vec::new(), batch_size: 1 }
+            }
+            Taken::Repeated => Unpacked { messages: Vec::new(), batch_size: 1 },
+        };
+        let last = unpacked.messages.last().and_then(|m| EntryId::of(m.position)).map_or(0, |(_, index)| index);
+        self.acks.read(id, last, unpacked.batch_size);
+        unpacked.messages.into_iter().for_each(|message| self.hold(message));
+        Ok(())
+    }
+
+    fn hold(&mut self, message: Message) {
+        let size = message.size();
+        self.flow.measure(size);
+        if self.floor.is_none_or(|floor| message.position >= floor) {
+            self.held_bytes += size;
+            self.held.push_back(message);
+        }
+    }
+
+    /// The next batch that credit allows. The message that crosses the line is still part of it.
+    pub fn next_batch(&mut self, tracker: &Arc<Tracker>) -> Option<Batch> {
+        loop {
+            let (mut messages, mut bytes) = (Vec::new(), 0);
+            while messages.len() < BATCH_MESSAGES && bytes < self.flow.credit() {
+                let Some(message) = self.held.pop_front() else { break };
+                bytes += message.size() as u64;
+                messages.push(message);
+            }
+            if messages.is_empty() {
+                return None;
+            }
+            self.held_bytes -= bytes as usize;
+            // What was handed out before is left out and costs nothing.
+            if let Some(batch) = tracker.admit(messages) {
+                self.flow.spend(batch.bytes as u64);
+                return Some(batch);
+            }
+        }
+    }
+}
+
+/// Permits that the broker counts for an entry: its messages, but for those acknowledged before
+/// (`Consumer.sendMessages`).
+fn permits(message: &CommandMessage, payload: &Payload) -> u32 {
+    let size = payload.metadata.as_ref().ok().and_then(|m| m.num_messages_in_batch).unwrap_or(1).max(1) as u32;
+    if message.ack_set.is_empty() {
+        return size;
+    }
+    message.ack_set.iter().map(|word| word.count_ones()).sum::<u32>().min(size)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use pulsar::message::proto::{MessageIdData, MessageMetadata};
+    use trestle_core::PartitionId;
+
+    use super::*;
+
+    fn frame(entry: u64, epoch: u64, bytes: usize) -> (CommandMessage, Payload) {
+        let message_id = MessageIdData { ledger_id: 1, entry_id: entry, ..Default::default() };
+        let message = CommandMessage { message_id, consumer_epoch: Some(epoch), ..Default::default() };
+        let data = Bytes::from(vec![b'x'; bytes]);
+        (message, Payload { metadata: Ok(MessageMetadata { publish_time: 1, ..Default::default() }), data })
+    }
+
+    fn reading() -> (Reading, Arc<Tracker>) {
+        (Reading::new(None, 1 << 20), Tracker::new(PartitionId(0), || {}))
+    }
+
+    fn take(reading: &mut Reading, entry: u64, bytes: usize) -> Result<(), LeftOut> {
+        let (message, payload) = frame(entry, reading.epoch, bytes);
+        reading.take(message, payload, true)
+    }
+
+    fn entries(batch: &Batch) -> Vec<u64> {
+        batch.messages.iter().filter_map(|m| EntryId::of(m.position)).map(|(id, _)| id.entry).collect()
+    }
+
+    #[test]
+    fn entries_that_arrived_together_are_one_batch_up_to_the_credit() {
+        let (mut reading, tracker) = reading();
+        (0..10).for_each(|entry| take(&mut reading, entry, 840).unwrap());
+        assert!(reading.next_batch(&tracker).is_none(), "no credit");
+        reading.flow.grant(2500);
+        let first = reading.next_batch(&tracker).unwrap();
+        assert_eq!(entries(&first), [0, 1, 2], "the one that crosses the line is handed out whole");
+        assert!(reading.next_batch(&tracker).is_none());
+        reading.flow.grant(1 << 20);
+        let rest = reading.next_batch(&tracker).unwrap();
+        assert_eq!(entries(&rest), [3, 4, 5, 6, 7, 8, 9]);
+    }
+
+    #[test]
+    fn beyond_the_credit_one_entry_is_held_and_the_rest_comes_again() {
+        let (mut reading, tracker) = reading();
+        take(&mut reading, 0, HELD_BYTES).unwrap();
+        assert!(!reading.missed);
+        take(&mut reading, 1, 10).unwrap();
+        take(&mut reading, 2, 10).unwrap();
+        assert!(reading.missed);
+        reading.flow.grant(1 << 20);
+        take(&mut reading, 3, 10).unwrap();
+        let first = reading.next_batch(&tracker).unwrap();
+        assert_eq!(entries(&first), [0], "nothing is handed out past what was dropped");
+        reading.back(Some(EntryId { ledger: 1, entry: 0 }));
+        (0..4).for_each(|entry| take(&mut reading, entry, 10).unwrap());
+        assert_eq!(entries(&reading.next_batch(&tracker).unwrap()), [1, 2, 3], "0 was handed out in this epoch");
+    }
+
+    #[test]
+    fn frames_of_older_epochs_and_unwanted_ones_cost_permits_and_nothing_else() {
+        let (mut reading, tracker) = reading();
+        reading.flow.grant(1 << 20);
+        assert_eq!(reading.flow.due(), Some(1));
+        reading.epoch = 2;
+        let (message, payload) = frame(5, 1, 10);
+        reading.take(message, payload, true).unwrap();
+        assert_eq!(reading.flow.due(), Some(1), "given back");
+        let (message, payload) = frame(6, 2, 10);
+        reading.take(message, payload, false).unwrap();
+        assert_eq!(reading.flow.due(), Some(1));
+        assert!(reading.next_batch(&tracker).is_none());
+    }
+
+    #[test]
+    fn a_redelivery_that_leaves_entries_out_is_noticed() {
+        let (mut reading, _) = reading();
+        (0..4).for_each(|entry| take(&mut reading, entry, 10).unwrap());
+        reading.back(Some(EntryId { ledger: 1, entry: 1 }));
+        let left_out = take(&mut reading, 3, 10).unwrap_err();
+        assert_eq!((left_out.from.entry, left_out.to.entry), (1, 3));
+    }
+
+    #[test]
+    fn permits_are_counted_as_the_broker_counts_them() {
+        let (mut message, mut payload) = frame(1, 0, 10);
+        assert_eq!(permits(&message, &payload), 1);
+        if let Ok(metadata) = &mut payload.metadata {
+            metadata.num_messages_in_batch = Some(70);
+        }
+        assert_eq!(permits(&message, &payload), 70);
+        message.ack_set = vec![!0 << 10, 0b11_1111];
+        assert_eq!(permits(&message, &payload), 60);
+    }
+}
