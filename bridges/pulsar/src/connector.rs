@@ -19,6 +19,7 @@ use crate::{
     pool::Use,
     settings::Settings,
     sink::PulsarSink,
+    source,
     topic::Topic,
 };
 
@@ -158,8 +159,7 @@ fn parse(topic: &str) -> Result<Topic, Fault> {
 
 impl Connector for PulsarConnector {
     fn source(&self, spec: SourceSpec) -> BoxFuture<'_, Result<SourcePair, Fault>> {
-        let detail = format!("reading {} is not built yet", spec.topic);
-        std::future::ready(Err(Fault::down(detail))).boxed()
+        source::open(self.cluster.clone(), spec).boxed()
     }
 
     fn sink(&self, spec: SinkSpec) -> BoxFuture<'_, Result<Arc<dyn Sink>, Fault>> {

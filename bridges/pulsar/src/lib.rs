@@ -20,6 +20,7 @@ mod pool;
 mod protobuf;
 mod settings;
 mod sink;
+mod source;
 mod tls;
 mod topic;
 mod translate;
