@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::{
-    sync::{oneshot, watch},
+    sync::watch,
     task::JoinSet,
     time::{Duration, timeout},
 };
@@ -56,6 +56,8 @@ pub struct Hop {
     budget: Arc<Budget>,
     context: Arc<Context>,
     lanes: BTreeMap<LaneKey, LaneHandle>,
+    /// The last lane closed under each key. Opened late, it would fence its own successor, so that waits for its end.
+    closed: BTreeMap<LaneKey, Ending>,
     tasks: JoinSet<()>,
     partitions: Partitions,
     /// Revokes that are being answered.
@@ -65,8 +67,18 @@ pub struct Hop {
 
 struct LaneHandle {
     inbox: Arc<Inbox>,
-    /// Resolves when the lane's task has ended.
-    ended: oneshot::Receiver<()>,
+    ending: Ending,
+}
+
+/// Tells when a lane's task has ended, to any number of waiters.
+#[derive(Clone)]
+struct Ending(watch::Receiver<()>);
+
+impl Ending {
+    async fn wait(mut self) {
+        // Nothing is ever sent: the task drops the other end.
+        while self.0.changed().await.is_ok() {}
+    }
 }
 
 /// Why a hop ended in good order.
@@ -120,6 +132,7 @@ impl Hop {
             budget,
             context: Arc::new(context),
             lanes: BTreeMap::new(),
+            closed: BTreeMap::new(),
             tasks: JoinSet::new(),
             partitions,
             revokes: FuturesUnordered::new(),
@@ -231,15 +244,19 @@ impl Hop {
 
     /// The inbox of a lane, which is started when it is not there yet.
     fn lane(&mut self, key: LaneKey) -> &Inbox {
-        let (tasks, context) = (&mut self.tasks, &self.context);
+        let (tasks, context, closed) = (&mut self.tasks, &self.context, &mut self.closed);
         let handle = self.lanes.entry(key).or_insert_with(|| {
-            let (inbox, (end, ended)) = (Arc::new(Inbox::default()), oneshot::channel::<()>());
+            let (inbox, (end, ending)) = (Arc::new(Inbox::default()), watch::channel(()));
             let task = LaneTask::new(key, inbox.clone(), context.clone());
+            let before = closed.remove(&key);
             tasks.spawn(async move {
+                if let Some(before) = before {
+                    before.wait().await;
+                }
                 task.run().await;
                 drop(end);
             });
-            LaneHandle { inbox, ended }
+            LaneHandle { inbox, ending: Ending(ending) }
         });
         &handle.inbox
     }
@@ -266,8 +283,7 @@ impl Hop {
                     tracker.idle().await;
                 }
                 for lane in lanes {
-                    // Its task may have ended before.
-                    let _ = lane.await;
+                    lane.wait().await;
                 }
             };
             if timeout(limit, resolved).await.is_err() {
@@ -280,10 +296,11 @@ impl Hop {
         }));
     }
 
-    fn close_lane(&mut self, key: LaneKey) -> Option<oneshot::Receiver<()>> {
+    fn close_lane(&mut self, key: LaneKey) -> Option<Ending> {
         let handle = self.lanes.remove(&key)?;
         handle.inbox.close();
-        Some(handle.ended)
+        self.closed.insert(key, handle.ending.clone());
+        Some(handle.ending)
     }
 
     fn on_gap(&mut self, partition: PartitionId, from: Position, to: Position) {
@@ -329,11 +346,12 @@ impl Hop {
 
     /// The lane is another instance's. Its source partition will be, too, as soon as its group has noticed.
     fn abandon(&mut self, lane: LaneKey, inbox: &Arc<Inbox>) {
-        // A lane of an assignment that was lost is fenced by our own of the next one.
+        // Not one of an assignment that is over.
         if !self.lanes.get(&lane).is_some_and(|handle| Arc::ptr_eq(&handle.inbox, inbox)) {
             return;
         }
         let Some(handle) = self.lanes.remove(&lane) else { return };
+        self.closed.insert(lane, handle.ending);
         self.context.board.give_back(handle.inbox.take());
         if let Some(state) = lane.source.and_then(|source| self.partitions.get_mut(source)) {
             state.abandoned = true;
@@ -381,7 +399,7 @@ impl Hop {
         let keys: Vec<_> = self.lanes.keys().copied().collect();
         let closing: Vec<_> = keys.into_iter().filter_map(|key| self.close_lane(key)).collect();
         // A lane that does not close is ended with the hop.
-        let _ = timeout(grace, futures::future::join_all(closing)).await;
+        let _ = timeout(grace, futures::future::join_all(closing.into_iter().map(Ending::wait))).await;
         self.tasks.shutdown().await;
         self.context.dead_letters.close().await;
         self.control.close().await;
