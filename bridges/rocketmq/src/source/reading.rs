@@ -225,17 +225,21 @@ impl Reader {
 
     /// Hands out what waits, up to the credit.
     async fn hand_out(&mut self) -> Result<(), Stop> {
-        let mut messages = Vec::with_capacity(self.waiting.len());
-        {
+        let batch = {
             let mut orders = self.reading.orders();
-            while orders.credit > 0 {
+            let (mut messages, mut bytes) = (Vec::with_capacity(self.waiting.len()), 0);
+            while bytes < orders.credit {
                 let Some(message) = self.waiting.pop_front() else { break };
-                orders.credit = orders.credit.saturating_sub(message.size() as u64);
+                bytes += message.size() as u64;
                 messages.push(message);
             }
-        }
+            let batch = self.reading.tracker.admit(messages);
+            // Only what is handed out costs credit: what had settled before is left out, and nobody would give that back.
+            orders.credit = orders.credit.saturating_sub(batch.as_ref().map_or(0, |batch| batch.bytes as u64));
+            batch
+        };
         // Nothing to hand out: settled before, or the epoch has just ended and they are read again.
-        let Some(batch) = self.reading.tracker.admit(messages) else { return Ok(()) };
+        let Some(batch) = batch else { return Ok(()) };
         self.events.send(Ok(Event::Batch(batch))).await.map_err(|_| Stop::Closed)
     }
 
