@@ -2,11 +2,15 @@
 
 pub mod metrics;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io::ErrorKind, net::SocketAddr, sync::Arc};
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    time::{Duration, Instant, sleep},
+};
 
 use crate::pipeline::Status;
 
@@ -26,10 +30,19 @@ pub async fn serve(listener: TcpListener, admin: Admin, mut stop: watch::Receive
     axum::serve(listener, router(admin)).with_graceful_shutdown(stopped).await
 }
 
+/// How long a taken address is waited for: an instance that was just killed may hold it while the system buries it.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(5);
+const LISTEN_AGAIN: Duration = Duration::from_millis(50);
+
 /// Listens on the admin address; the error names it.
 pub async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
-    let why = |error| format!("cannot listen on {address} (admin.listen): {error}");
-    TcpListener::bind(address).await.map_err(why)
+    let give_up = Instant::now() + LISTEN_PATIENCE;
+    loop {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < give_up => sleep(LISTEN_AGAIN).await,
+            bound => return bound.map_err(|error| format!("cannot listen on {address} (admin.listen): {error}")),
+        }
+    }
 }
 
 fn router(admin: Admin) -> Router {

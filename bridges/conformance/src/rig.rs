@@ -19,6 +19,8 @@ use trestle_core::{
 use crate::{Features, Subject};
 
 pub const PLENTY: u64 = 64 << 20;
+/// Between two tries of what a busy cluster did not take.
+pub const BUSY: Duration = Duration::from_millis(100);
 pub const COMMIT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// One test's topic on the subject, and a group of its own.
@@ -155,7 +157,7 @@ impl<'a> Rig<'a> {
 }
 
 pub struct Writer<'a> {
-    rig: &'a Rig<'a>,
+    pub rig: &'a Rig<'a>,
     pub sink: Arc<dyn Sink>,
     pub lane: Box<dyn Lane>,
 }
@@ -178,11 +180,9 @@ impl Writer<'_> {
             let stored = stored_front(&sent);
             messages = &messages[stored..];
             if stored < now.len() {
-                let fault = first_fault(&sent);
-                let transient = matches!(&fault, Some(Fault { kind: FaultKind::Unavailable(_), .. }));
-                let unknown = sent.runs.iter().any(|(_, outcome)| matches!(outcome, Outcome::Unknown(_)));
-                assert!(transient && !unknown && Instant::now() < deadline, "a healthy cluster stores: {sent:?}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                assert_busy(&sent);
+                assert!(Instant::now() < deadline, "a healthy cluster stores: {sent:?}");
+                tokio::time::sleep(BUSY).await;
             }
         }
     }
@@ -386,6 +386,16 @@ pub fn unit(messages: Vec<Message>) -> Vec<Slice> {
 /// Messages stored in front of the first one that is not.
 pub fn stored_front(sent: &Sent) -> usize {
     sent.runs.iter().take_while(|(_, outcome)| matches!(outcome, Outcome::Stored)).map(|(n, _)| n).sum()
+}
+
+/// What is not stored is surely not stored, and only because the cluster could not take it then.
+pub fn assert_busy(sent: &Sent) {
+    let busy = |outcome: &Outcome| match outcome {
+        Outcome::Stored | Outcome::NotSent => true,
+        Outcome::Refused(fault) => matches!(fault.kind, FaultKind::Unavailable(_) | FaultKind::Throttled(_)),
+        Outcome::Unknown(_) => false,
+    };
+    assert!(sent.runs.iter().all(|(_, outcome)| busy(outcome)), "a healthy cluster stores: {sent:?}");
 }
 
 pub fn first_fault(sent: &Sent) -> Option<Fault> {

@@ -68,7 +68,9 @@ fn cases() -> Vec<(&'static str, Message)> {
             "value of one mebibyte",
             value((0..1 << 20).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()),
         ),
+        ("time of the beginning", time(0)),
         ("time of the beginning plus one", time(1)),
+        ("time before the beginning", time(-1)),
         ("time with milliseconds", time(1_600_000_000_001)),
         ("simple headers", headers(&[(b"b", Some(b"2")), (b"a", Some(b"1"))])),
         (

@@ -57,19 +57,16 @@ pub(crate) enum Failure {
     Unknown(Fault),
 }
 
-/// The fate of one produced message. `alone` says that no other message shared its send, so that a refusal of the batch is
-/// a refusal of the message; `known` is the last trouble that the client reported of itself.
-pub(crate) fn produced(code: Code, perhaps_stored: bool, alone: bool, doing: &str, known: Option<Code>) -> Failure {
+/// The fate of one produced message. `to_blame` says that a refusal is about this message and not about its whole batch; `known` is the last trouble that the client reported of itself.
+pub(crate) fn produced(code: Code, perhaps_stored: bool, to_blame: bool, doing: &str, known: Option<Code>) -> Failure {
     let said = format!("{doing}: {code} ({code:?})");
     let rejected = |cause, scope| Fault::new(FaultKind::Rejected(cause), scope, said.clone());
-    let batch = if alone { Scope::Message } else { Scope::Batch };
+    let scope = if to_blame { Scope::Message } else { Scope::Batch };
     let fault = match code {
         // The broker named the records to blame (KIP-467), and this is not one of them; or a purge.
         Code::InvalidDifferentRecord | Code::PurgeQueue if !perhaps_stored => return Failure::NotSent,
-        Code::MessageSizeTooLarge | Code::InvalidMessageSize => rejected(Cause::TooLarge, batch),
-        // Said of single records, where the broker knows KIP-467 (2.4).
-        Code::InvalidTimestamp | Code::InvalidRecord => rejected(Cause::Refused, Scope::Message),
-        Code::PolicyViolation => rejected(Cause::Refused, batch),
+        Code::MessageSizeTooLarge | Code::InvalidMessageSize => rejected(Cause::TooLarge, scope),
+        Code::InvalidTimestamp | Code::InvalidRecord | Code::PolicyViolation => rejected(Cause::Refused, scope),
         Code::NotEnoughReplicasAfterAppend => {
             return Failure::Unknown(Fault::new(FaultKind::Unsure, Scope::Partition, said));
         }
@@ -92,8 +89,8 @@ pub(crate) fn produced(code: Code, perhaps_stored: bool, alone: bool, doing: &st
 mod tests {
     use super::*;
 
-    fn kind(code: Code, perhaps_stored: bool, alone: bool) -> (&'static str, Option<FaultKind>, Option<Scope>) {
-        match produced(code, perhaps_stored, alone, "writing t/0", None) {
+    fn kind(code: Code, perhaps_stored: bool, to_blame: bool) -> (&'static str, Option<FaultKind>, Option<Scope>) {
+        match produced(code, perhaps_stored, to_blame, "writing t/0", None) {
             Failure::NotSent => ("not sent", None, None),
             Failure::Refused(fault) => ("refused", Some(fault.kind), Some(fault.scope)),
             Failure::Unknown(fault) => ("unknown", Some(fault.kind), Some(fault.scope)),
@@ -106,7 +103,8 @@ mod tests {
         assert_eq!(kind(Code::MessageSizeTooLarge, false, true), ("refused", too_large.clone(), Some(Scope::Message)));
         assert_eq!(kind(Code::MessageSizeTooLarge, false, false), ("refused", too_large, Some(Scope::Batch)));
         let refused = Some(FaultKind::Rejected(Cause::Refused));
-        assert_eq!(kind(Code::InvalidTimestamp, false, false), ("refused", refused, Some(Scope::Message)));
+        assert_eq!(kind(Code::InvalidTimestamp, false, true), ("refused", refused.clone(), Some(Scope::Message)));
+        assert_eq!(kind(Code::InvalidTimestamp, false, false), ("refused", refused, Some(Scope::Batch)));
         assert_eq!(kind(Code::InvalidDifferentRecord, false, false), ("not sent", None, None));
         for code in [Code::NotEnoughReplicas, Code::BrokerTransportFailure, Code::Fatal, Code::KafkaStorageError] {
             let down = Some(FaultKind::Unavailable(Why::Down));

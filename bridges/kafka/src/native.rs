@@ -6,6 +6,7 @@ use std::{
     ffi::{CStr, CString, c_char, c_int, c_void},
     ptr::{self, NonNull},
     slice,
+    sync::Arc,
     time::Duration,
 };
 
@@ -58,6 +59,17 @@ impl Queue {
         code(error).map_or(Ok(()), Err)
     }
 
+    /// Asks what the topic is now; the answer comes to this queue, an error as well.
+    pub(crate) fn ask_topic<C: ClientContext>(&self, client: &Client<C>, topic: &CStr) {
+        let mut names = [topic.as_ptr()];
+        // SAFETY: the name is copied; the collection is ours and not needed after the call; options may be null.
+        unsafe {
+            let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
+            sys::rd_kafka_DescribeTopics(client.native_ptr(), topics, ptr::null(), self.0.as_ptr());
+            sys::rd_kafka_TopicCollection_destroy(topics);
+        }
+    }
+
     /// Ends the poll that is waiting now, or else the next one.
     pub(crate) fn wake(&self) {
         // SAFETY: the queue is alive.
@@ -82,6 +94,8 @@ pub(crate) enum Kind {
     Delivered,
     Rebalance,
     Committed,
+    /// The answer to [`Queue::ask_topic`].
+    Topic,
     Error,
     Log,
     Other,
@@ -103,6 +117,7 @@ impl Event {
             sys::RD_KAFKA_EVENT_DR => Kind::Delivered,
             sys::RD_KAFKA_EVENT_REBALANCE => Kind::Rebalance,
             sys::RD_KAFKA_EVENT_OFFSET_COMMIT => Kind::Committed,
+            sys::RD_KAFKA_EVENT_DESCRIBETOPICS_RESULT => Kind::Topic,
             sys::RD_KAFKA_EVENT_ERROR => Kind::Error,
             sys::RD_KAFKA_EVENT_LOG => Kind::Log,
             _ => Kind::Other,
@@ -152,6 +167,29 @@ impl Event {
         }
     }
 
+    /// The identity of the topic that was asked for, where there is one and the broker knows identities (KIP-516).
+    pub(crate) fn topic_id(&self) -> Option<(i64, i64)> {
+        // SAFETY: result, descriptions and id belong to the event; a description is valid when there is one.
+        unsafe {
+            let result = sys::rd_kafka_event_DescribeTopics_result(self.0.as_ptr());
+            let mut count = 0;
+            let topics = (!result.is_null()).then(|| sys::rd_kafka_DescribeTopics_result_topics(result, &mut count))?;
+            if topics.is_null() || count == 0 {
+                return None;
+            }
+            let topic = *topics;
+            let error = sys::rd_kafka_TopicDescription_error(topic);
+            if !error.is_null() && code(sys::rd_kafka_error_code(error)).is_some() {
+                return None;
+            }
+            let id = sys::rd_kafka_TopicDescription_topic_id(topic);
+            let id = (!id.is_null()).then(|| {
+                (sys::rd_kafka_Uuid_most_significant_bits(id), sys::rd_kafka_Uuid_least_significant_bits(id))
+            })?;
+            (id != (0, 0)).then_some(id)
+        }
+    }
+
     /// Level (as in syslog), facility and line of a log event.
     pub(crate) fn log(&self) -> Option<(i32, String, String)> {
         let (mut facility, mut line, mut level) = (ptr::null(), ptr::null(), 0);
@@ -184,7 +222,11 @@ impl Event {
                 use sys::rd_kafka_msg_status_t::*;
                 let possible = sys::rd_kafka_message_status(message) != RD_KAFKA_MSG_STATUS_NOT_PERSISTED;
                 let tag = message._private as usize;
-                each(Report { tag, error: code(message.err), perhaps_stored: possible });
+                let error = code(message.err);
+                let words = error.map(|_| text(sys::rd_kafka_message_produce_errstr(message))).filter(|t| !t.is_empty());
+                let innocent = words.as_ref().is_some_and(|words| words.starts_with(INNOCENT));
+                let error = if innocent { Some(RDKafkaErrorCode::InvalidDifferentRecord) } else { error };
+                each(Report { tag, error, perhaps_stored: possible, words: words.map(Into::into) });
             }
         }
     }
@@ -202,7 +244,13 @@ pub(crate) struct Report {
     pub tag: usize,
     pub error: Option<RDKafkaErrorCode>,
     pub perhaps_stored: bool,
+    /// The broker's own, where it said more than a code.
+    pub words: Option<Arc<str>>,
 }
+
+/// librdkafka gives the code of one refused record to its whole batch, and tells the others apart by these words only
+/// (`rd_kafka_msgbatch_handle_Produce_result_record_errors`). Should they change, a batch is refused as a whole.
+const INNOCENT: &str = "Failed to append record because it was part of a batch";
 
 /// One record as librdkafka holds it.
 pub(crate) struct Record {

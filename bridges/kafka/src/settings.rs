@@ -40,6 +40,7 @@ const OWNED: &[(&str, &str)] = &[
     ("delivery.timeout.ms", "it is the route's send timeout"),
     ("message.max.bytes", "the topic's own limit counts"),
     ("transactional.id", "messages are not written in transactions"),
+    ("allow.auto.create.topics", "topics are made with the partitions they need, or not at all"),
     ("partitioner", "keys are placed as Java clients place them"),
     ("statistics.interval.ms", "nobody would read them"),
 ];
@@ -60,6 +61,8 @@ impl Settings {
         config
             .set("bootstrap.servers", &self.servers)
             .set("client.id", "trestle")
+            // To ask for a topic must not make it, which a producer's metadata requests do by default.
+            .set("allow.auto.create.topics", "false")
             .set("socket.keepalive.enable", "true")
             .set("socket.nagle.disable", "true")
             .set("reconnect.backoff.max.ms", "2000")

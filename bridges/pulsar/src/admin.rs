@@ -180,8 +180,9 @@ impl Admin {
             text(answer)
         );
         match answer.status {
-            401 => Fault::unavailable(Why::Authentication, detail),
-            403 => Fault::unavailable(Why::Permission, detail),
+            // Who is known and may not is often answered 401 as well (`PulsarWebResource`).
+            401 if !detail.contains("Unauthorized to") => Fault::unavailable(Why::Authentication, detail),
+            401 | 403 => Fault::unavailable(Why::Permission, detail),
             404 => Fault::unavailable(Why::UnknownTopic, detail),
             _ => Fault::down(detail),
         }

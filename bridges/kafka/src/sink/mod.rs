@@ -23,7 +23,7 @@ use crate::{
     settings::Settings,
     topic::{self, blocking},
 };
-use lane::KafkaLane;
+use lane::{KafkaLane, Target};
 use producer::Producer;
 
 /// How often the number of partitions is asked for.
@@ -122,13 +122,14 @@ impl Sink for KafkaSink {
     }
 
     fn lane(&self, key: LaneKey) -> BoxFuture<'_, Result<Box<dyn Lane>, Fault>> {
-        let lane = KafkaLane {
+        let target = Target {
             shared: self.shared.clone(),
             topic: self.name.clone(),
             partition: i32::try_from(key.target.0).unwrap_or(i32::MAX),
             doing: format!("{}, partition {}", self.shared.doing, key.target),
+            request_bytes: self.limits.unit_bytes,
         };
-        Box::pin(async { Ok(Box::new(lane) as Box<dyn Lane>) })
+        Box::pin(async { Ok(Box::new(KafkaLane(Arc::new(target))) as Box<dyn Lane>) })
     }
 }
 

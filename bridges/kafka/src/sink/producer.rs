@@ -133,7 +133,7 @@ impl Reports {
                         source::log(level, &facility, &line);
                     }
                 }
-                Kind::Fetched | Kind::Rebalance | Kind::Committed | Kind::Other => {}
+                Kind::Fetched | Kind::Rebalance | Kind::Committed | Kind::Topic | Kind::Other => {}
             }
         }
     }

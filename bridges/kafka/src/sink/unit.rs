@@ -14,11 +14,11 @@ use crate::native::Report;
 const PLACE_BITS: u32 = 32;
 const _: () = assert!(usize::BITS >= 2 * PLACE_BITS, "tags need 64 bits");
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Fate {
     Pending,
     Stored,
-    Failed { code: Code, perhaps_stored: bool },
+    Failed { code: Code, perhaps_stored: bool, words: Option<Arc<str>> },
 }
 
 /// Units in flight of one producer.
@@ -83,7 +83,7 @@ impl Units {
             let Some(fate) = unit.fates.get_mut(place).filter(|fate| **fate == Fate::Pending) else { continue };
             *fate = match report.error {
                 None => Fate::Stored,
-                Some(code) => Fate::Failed { code, perhaps_stored: report.perhaps_stored },
+                Some(code) => Fate::Failed { code, perhaps_stored: report.perhaps_stored, words: report.words.clone() },
             };
             unit.resolved += 1;
             if report.error.is_some() && !std::mem::replace(&mut unit.failed, true) {
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     fn report(unit: u32, place: usize, error: Option<Code>) -> Report {
-        Report { tag: Units::tag(unit, place), error, perhaps_stored: false }
+        Report { tag: Units::tag(unit, place), error, perhaps_stored: false, words: None }
     }
 
     #[test]

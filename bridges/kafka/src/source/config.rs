@@ -9,6 +9,8 @@ const RECORD_SLACK: usize = 64 * 1024;
 const FETCH_MAX: usize = 512 << 20;
 const RECEIVE_DEFAULT: usize = 100_000_000;
 const QUEUED_KBYTES_MAX: usize = 2_097_151;
+/// An instance that is gone is missed after this time, by default.
+const SESSION_MS: &str = "10000";
 /// Messages of a partition that are worth having ahead, whatever their size.
 const QUEUED_MESSAGES: std::ops::RangeInclusive<usize> = 100..=100_000;
 
@@ -28,6 +30,8 @@ pub(super) fn consumer(settings: &Settings, spec: &SourceSpec) -> Result<ClientC
         }
     };
     default(&mut config, "isolation.level", "read_committed".into());
+    // A static member does not say that it leaves: its partitions go to others after this time.
+    default(&mut config, "session.timeout.ms", SESSION_MS.into());
     // A broker answers with one batch at least, however large: these bound memory, and hold nothing back.
     default(&mut config, "fetch.max.bytes", half.max(one).min(FETCH_MAX).to_string());
     default(&mut config, "fetch.message.max.bytes", one.min(FETCH_MAX).to_string());

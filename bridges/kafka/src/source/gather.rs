@@ -63,6 +63,7 @@ impl Reader {
         match event.kind() {
             Kind::Rebalance => self.rebalance(event),
             Kind::Committed => self.committed(event),
+            Kind::Topic => self.topic_is(event.topic_id()),
             Kind::Error => return self.failed(event),
             Kind::Log => {
                 if let Some((level, facility, line)) = event.log() {
@@ -149,7 +150,7 @@ impl Reader {
     pub(super) fn report(&mut self, what: &str, result: Result<(), KafkaError>) {
         if let Err(error) = result {
             let fault = classify::client_fault(&error, Scope::Cluster, &format!("{}: {what}", self.doing));
-            self.disturbed(error.rdkafka_error_code().unwrap_or(Code::Fail), fault);
+            self.disturbed(fault);
         }
     }
 }

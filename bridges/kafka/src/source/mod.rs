@@ -3,6 +3,7 @@
 mod commits;
 mod config;
 mod gather;
+mod identity;
 mod inbox;
 mod lookup;
 mod outbox;
@@ -17,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use identity::Identity;
 use rdkafka::{client::ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError};
 use tokio::sync::{mpsc, oneshot, watch};
 use trestle_core::{
@@ -35,8 +37,15 @@ pub(crate) fn open(cluster: &str, settings: &Settings, spec: SourceSpec) -> Resu
     let (sender, events) = mpsc::channel(EVENTS);
     let (ended, ends) = watch::channel(());
     let shared = Arc::new(Shared { inbox: Arc::new(Inbox::default()), lag: Mutex::default() });
-    let config = config::consumer(settings, &spec)?;
-    thread::spawn(cluster.to_owned(), config, spec, shared.clone(), sender, ended)?;
+    let mut config = config::consumer(settings, &spec)?;
+    let identity = match config.get("group.instance.id") {
+        Some(_) => None,
+        None => Identity::take(&settings.servers, &spec.group),
+    };
+    if let Some(identity) = &identity {
+        config.set("group.instance.id", &identity.name);
+    }
+    thread::spawn(cluster.to_owned(), config, spec, shared.clone(), sender, (identity, ended))?;
     Ok((Box::new(KafkaSource { events, shared: shared.clone() }), Arc::new(Control { shared, ends })))
 }
 

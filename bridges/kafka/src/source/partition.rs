@@ -16,6 +16,8 @@ pub(super) struct Partition {
     /// librdkafka gave this partition up after an error: it must be assigned again, a seek is not enough.
     pub stopped: bool,
     pub credit: u64,
+    /// The log is new: no position of the group is about it, and it is read from its beginning.
+    pub fresh: bool,
     /// Fetched beyond the credit: at most one gathering, because then the partition pauses.
     pub held: VecDeque<Message>,
     restarts: u64,
@@ -46,6 +48,7 @@ impl Partition {
             paused: true,
             stopped: false,
             credit: 0,
+            fresh: false,
             held: VecDeque::new(),
             restarts: 0,
             committed: Offset::Invalid,

@@ -11,7 +11,7 @@ use rdkafka::{
     error::KafkaError,
     types::RDKafkaErrorCode as Code,
 };
-use trestle_core::{Event, Fault, Lag, PartitionId, Position, Scope, SourceSpec};
+use trestle_core::{Event, Fault, FaultKind, Lag, PartitionId, Position, Scope, SourceSpec, Why};
 
 use super::{
     Context, Shared,
@@ -28,6 +28,10 @@ use crate::{classify, native, native::Queue};
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// While a revoke is not answered.
 const REVOKE_WAIT: Duration = Duration::from_millis(5);
+const DOWN: FaultKind = FaultKind::Unavailable(Why::Down);
+/// How often the topic's identity is looked at, and when a look that was not answered is given up.
+const TOPIC_CHECK: Duration = Duration::from_secs(5);
+const TOPIC_CHECK_LIMIT: Duration = Duration::from_secs(70);
 /// After an answer that could not be had.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -53,9 +57,13 @@ pub(super) struct Reader {
     /// Something was handed out and is not known to be committed.
     pub(super) busy: bool,
     /// Reading is disturbed, and `next` has said so.
-    pub(super) trouble: Option<Code>,
+    pub(super) trouble: Option<FaultKind>,
     questions: BTreeMap<i32, Question>,
     asking: bool,
+    topic: CString,
+    /// Which topic of that name is read, once it is known.
+    pub(super) topic_id: Option<(i64, i64)>,
+    pub(super) check_topic_at: Instant,
     ask_at: Instant,
     /// Partitions that librdkafka gave up without a reason that could be found: read again at this time.
     again: Vec<(Instant, i32)>,
@@ -73,6 +81,7 @@ impl Reader {
         let failed = |error: KafkaError| classify::client_fault(&error, Scope::Cluster, doing);
         let consumer: BaseConsumer<Context> = config.create_with_context(Context).map_err(failed)?;
         consumer.subscribe(&[&spec.topic]).map_err(failed)?;
+        let topic = CString::new(spec.topic.as_str()).map_err(|error| Fault::down(format!("{doing}: {error}")))?;
         let queue = || Queue::of_consumer(consumer.client()).ok_or_else(|| Fault::down("the consumer has no queue"));
         let own = queue()?;
         shared.inbox.attach(Some(queue()?));
@@ -92,6 +101,9 @@ impl Reader {
             trouble: None,
             questions: BTreeMap::new(),
             asking: false,
+            topic,
+            topic_id: None,
+            check_topic_at: now,
             ask_at: now,
             again: Vec::new(),
             lag_at: now,
@@ -113,6 +125,7 @@ impl Reader {
             self.outbox.flush();
             self.serve();
             self.measure_lag(now);
+            self.check_topic(now);
             if let Err(fault) = self.gather(self.wait(now)) {
                 return Ended::Fatal(fault);
             }
@@ -173,6 +186,10 @@ impl Reader {
                 partition.begin_at(offset(position));
                 self.touched.insert(id);
             }
+            None if partition.fresh => {
+                partition.begin_at(Offset::Beginning);
+                self.touched.insert(id);
+            }
             None => {
                 partition.state = State::Beginning;
                 self.questions.insert(id, Question::Begin);
@@ -214,7 +231,7 @@ impl Reader {
                 self.ask_at = now + ASK_AGAIN;
                 self.questions.extend(found.partitions.into_iter().map(|id| (id, found.question)));
                 let fault = classify::client_fault(&error, Scope::Cluster, &self.doing);
-                return self.disturbed(error.rdkafka_error_code().unwrap_or(Code::Fail), fault);
+                return self.disturbed(fault);
             }
         };
         for id in found.partitions {
@@ -261,7 +278,7 @@ impl Reader {
         if event.is_fatal() || code == Code::Fatal {
             return Err(fault);
         }
-        self.disturbed(code, fault);
+        self.disturbed(fault);
         Ok(())
     }
 
@@ -276,8 +293,11 @@ impl Reader {
         }
     }
 
-    pub(super) fn disturbed(&mut self, code: Code, fault: Fault) {
-        if self.trouble.replace(code) != Some(code) {
+    pub(super) fn disturbed(&mut self, fault: Fault) {
+        // That nothing is reachable follows on everything else, in several wordings, and says nothing new.
+        let old = self.trouble.as_ref().is_some_and(|known| *known == fault.kind || fault.kind == DOWN);
+        if !old {
+            self.trouble = Some(fault.kind.clone());
             self.outbox.push(Err(fault));
         }
     }
@@ -288,14 +308,34 @@ impl Reader {
         }
     }
 
+    fn check_topic(&mut self, now: Instant) {
+        if now >= self.check_topic_at {
+            self.check_topic_at = now + TOPIC_CHECK_LIMIT;
+            self.queue.ask_topic(self.consumer.client(), &self.topic);
+        }
+    }
+
+    /// A topic that was deleted and made again under its name is another log, also where it has grown past the place of
+    /// reading already; librdkafka would read on there.
+    pub(super) fn topic_is(&mut self, id: Option<(i64, i64)>) {
+        self.check_topic_at = Instant::now() + TOPIC_CHECK;
+        let Some(id) = id else { return };
+        if self.topic_id.replace(id).is_none_or(|known| known == id) {
+            return;
+        }
+        tracing::warn!("{}: the topic was made anew and is read from its beginning", self.doing);
+        let ours: Vec<i32> =
+            self.partitions.iter().filter(|(_, partition)| !partition.tracker.ended()).map(|(id, _)| *id).collect();
+        ours.into_iter().for_each(|id| self.assign_anew(id));
+    }
+
     fn measure_lag(&mut self, now: Instant) {
         if now < self.lag_at {
             return;
         }
         self.lag_at = now + LONGEST_WAIT;
-        let Ok(topic) = CString::new(self.spec.topic.as_str()) else { return };
         let lag = self.partitions.iter().filter_map(|(id, partition)| {
-            let end = native::known_end(self.consumer.client(), &topic, *id)?;
+            let end = native::known_end(self.consumer.client(), &self.topic, *id)?;
             let at = match partition.tracker.commit_point() {
                 Some(position) => super::partition::after(position),
                 None => partition.committed,

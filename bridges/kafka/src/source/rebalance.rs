@@ -58,6 +58,11 @@ impl Reader {
         });
         self.report("accepting partitions", accepted);
         tracing::info!(?partitions, "{}: assigned", self.doing);
+        if self.partitions.is_empty() {
+            // Whatever the topic is now, nothing of it was read yet.
+            self.topic_id = None;
+            self.check_topic_at = Instant::now();
+        }
         let trackers = partitions.into_iter().map(|id| self.add(id)).collect();
         self.outbox.push(Ok(Event::Assigned(trackers)));
     }
@@ -82,7 +87,10 @@ impl Reader {
         let tracker = self.add(id);
         if let Some(partition) = self.partitions.get_mut(&id) {
             partition.stopped = old.stopped;
+            partition.fresh = true;
         }
+        let paused = self.list(&[id]).and_then(|list| self.consumer.pause(&list));
+        self.report("pausing", paused);
         self.outbox.push(Ok(Event::Assigned(vec![tracker])));
     }
 

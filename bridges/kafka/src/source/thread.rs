@@ -12,6 +12,7 @@ use trestle_core::{Event, Fault, SourceSpec};
 
 use super::{
     Shared,
+    identity::Identity,
     outbox::Outbox,
     reader::{Ended, Reader},
 };
@@ -20,14 +21,15 @@ use super::{
 const REBUILD_DELAY: Duration = Duration::from_secs(1);
 
 /// Starts the thread that owns the consumer. When the consumer dies, by a fatal error of the client or a panic of ours, its
-/// assignments are given up as lost, `next` answers a fault, and a new consumer joins the group. `ended` is dropped last.
+/// assignments are given up as lost, `next` answers a fault, and a new consumer joins the group. `ended` is dropped last: the
+/// identity in the group is free then, and whoever waits for the end hears of it.
 pub(super) fn spawn(
     cluster: String,
     config: ClientConfig,
     spec: SourceSpec,
     shared: Arc<Shared>,
     events: mpsc::Sender<Result<Event, Fault>>,
-    ended: watch::Sender<()>,
+    ended: (Option<Identity>, watch::Sender<()>),
 ) -> Result<(), Fault> {
     let doing = format!("reading {} on {cluster}", spec.topic);
     let name = format!("kafka-{}", spec.topic);
