@@ -150,7 +150,7 @@ impl Setup {
                 }
             }
             tokio::select! {
-                () = sleep(backoff.next()) => {}
+                () = sleep(backoff.delay()) => {}
                 _ = shutdown.wait_for(|stop| *stop) => return,
             }
         }

@@ -34,7 +34,9 @@ impl DeadLetters {
         let letter = dead_letter(message, report);
         match self.send(letter.clone()).await {
             // Parts share out the value; where there is none, headers and key are too large and nothing can be cut.
-            Err(Fault { kind: FaultKind::Rejected(Cause::TooLarge), .. }) if letter.value.as_ref().is_some_and(|v| !v.is_empty()) => {
+            Err(Fault { kind: FaultKind::Rejected(Cause::TooLarge), .. })
+                if letter.value.as_ref().is_some_and(|v| !v.is_empty()) =>
+            {
                 self.write_parts(&letter).await
             }
             result => result,

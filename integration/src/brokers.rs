@@ -1,7 +1,7 @@
 mod container;
 mod kafka;
 mod pulsar;
-mod remoting;
+pub(crate) mod remoting;
 mod rocketmq;
 mod settings;
 

@@ -6,12 +6,15 @@
 mod bridge;
 mod brokers;
 mod docker;
-mod http;
+pub mod http;
+pub mod oracle;
 mod ports;
 mod reaper;
 mod tcp_proxy;
+mod wait;
 
-pub use bridge::bridge_binary;
+pub use bridge::{Bridge, Memory, Metrics, bridge_binary};
 pub use brokers::{Brokers, Container, Kafka, Pulsar, RocketMq, Settings};
 pub use ports::free_port;
 pub use tcp_proxy::{Mode, TcpProxy};
+pub use wait::until;

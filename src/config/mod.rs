@@ -55,7 +55,9 @@ pub fn check(file: &Path, text: &str, environment: Environment<'_>) -> Checked {
             }
             mistakes.iter_mut().for_each(|mistake| mistake.problem = secrets.scrub(&mistake.problem));
         }
-        None if document.whole => mistakes.push(Mistake::at(Span { line: 1, column: 1, width: 1 }, "the table is empty")),
+        None if document.whole => {
+            mistakes.push(Mistake::at(Span { line: 1, column: 1, width: 1 }, "the table is empty"))
+        }
         None => {}
     }
     mistake::complete(&mut mistakes, text);
@@ -68,7 +70,9 @@ pub fn check(file: &Path, text: &str, environment: Environment<'_>) -> Checked {
 fn read(file: &Path) -> Result<String, Box<Mistake>> {
     let start = Span { line: 1, column: 1, width: 1 };
     let bytes = std::fs::metadata(file)
-        .and_then(|about| if about.len() > MAX_TABLE { Err(std::io::Error::other("larger than 64 MiB")) } else { Ok(()) })
+        .and_then(
+            |about| if about.len() > MAX_TABLE { Err(std::io::Error::other("larger than 64 MiB")) } else { Ok(()) },
+        )
         .and_then(|()| std::fs::read(file))
         .map_err(|error| Mistake::at(start, format!("cannot read the table: {error}")))?;
     String::from_utf8(bytes).map_err(|error| {

@@ -96,7 +96,6 @@ pub enum Ended {
 pub struct HopFailed(String);
 
 impl Hop {
-    #[expect(clippy::too_many_arguments, reason = "each is one collaborator, named in the call")]
     pub fn new(
         spec: HopSpec,
         source: (Box<dyn Source>, Arc<dyn SourceControl>),
@@ -366,31 +365,12 @@ impl Hop {
         let (route, hop, grace) = (route.clone(), *hop, *grace);
         self.partitions.stop(&*self.control);
         self.context.board.drain();
-        let trackers: Vec<_> = self.partitions.iter().map(|(_, p)| p.tracker.clone()).collect();
-        let quiet = async {
-            for tracker in &trackers {
-                tracker.idle().await;
-            }
-        };
-        let source = &mut self.source;
-        let revokes = &mut self.revokes;
-        let poll = async {
-            // What the source still hands out is dropped, and so read again by whoever comes next. Its answers to
-            // rebalances go on.
-            loop {
-                tokio::select! {
-                    _ = source.next() => {}
-                    Some(()) = revokes.next() => {}
-                }
-            }
-        };
-        tokio::select! {
-            drained = timeout(grace, quiet) => {
-                if drained.is_err() {
-                    tracing::warn!(route, hop, "not everything was delivered within the grace: it is read again at the next start");
-                }
-            }
-            () = poll => {}
+        if timeout(grace, self.finish()).await.is_err() {
+            tracing::warn!(
+                route,
+                hop,
+                "not everything was delivered within the grace: it is read again at the next start"
+            );
         }
         let committed = timeout(grace, self.control.commit(self.partitions.iter().map(|(p, _)| *p).collect())).await;
         if let Err(fault) = committed.unwrap_or_else(|_| Err(Fault::timeout("no answer"))) {
@@ -404,6 +384,20 @@ impl Hop {
         self.context.dead_letters.close().await;
         self.control.close().await;
         tracing::info!(route, hop, "drained");
+    }
+
+    /// Resolves when nothing is in flight. What the source still hands out is delivered too: dropping it would end its
+    /// epoch, and leave behind it what other lanes have stored already and the next instance would deliver again.
+    async fn finish(&mut self) {
+        let board = self.context.board.clone();
+        while self.partitions.iter().any(|(_, p)| p.tracker.live_batches() > 0) {
+            tokio::select! {
+                biased;
+                () = board.wake.notified() => self.read_board(),
+                Some(()) = self.revokes.next() => {}
+                event = self.source.next() => self.on_event(event),
+            }
+        }
     }
 
     fn set_gauges(&mut self) {

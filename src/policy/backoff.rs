@@ -18,7 +18,7 @@ impl Backoff {
         Backoff { initial, max, next: initial, rng: SmallRng::seed_from_u64(seed) }
     }
 
-    pub fn next(&mut self) -> Duration {
+    pub fn delay(&mut self) -> Duration {
         let delay = self.next.min(self.max);
         self.next = (self.next * 2).min(self.max);
         delay.mul_f64(self.rng.random_range(0.75..=1.0))
@@ -37,10 +37,10 @@ mod tests {
     fn delays_double_up_to_the_maximum_and_start_over() {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1), 7);
         for whole in [100, 200, 400, 800, 1000, 1000] {
-            let delay = backoff.next().as_millis();
+            let delay = backoff.delay().as_millis();
             assert!(delay <= whole && delay >= whole * 3 / 4, "{delay} of {whole}");
         }
         backoff.reset();
-        assert!(backoff.next() <= Duration::from_millis(100));
+        assert!(backoff.delay() <= Duration::from_millis(100));
     }
 }

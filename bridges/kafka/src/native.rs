@@ -223,7 +223,8 @@ impl Event {
                 let possible = sys::rd_kafka_message_status(message) != RD_KAFKA_MSG_STATUS_NOT_PERSISTED;
                 let tag = message._private as usize;
                 let error = code(message.err);
-                let words = error.map(|_| text(sys::rd_kafka_message_produce_errstr(message))).filter(|t| !t.is_empty());
+                let words =
+                    error.map(|_| text(sys::rd_kafka_message_produce_errstr(message))).filter(|t| !t.is_empty());
                 let innocent = words.as_ref().is_some_and(|words| words.starts_with(INNOCENT));
                 let error = if innocent { Some(RDKafkaErrorCode::InvalidDifferentRecord) } else { error };
                 each(Report { tag, error, perhaps_stored: possible, words: words.map(Into::into) });

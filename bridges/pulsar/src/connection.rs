@@ -114,6 +114,7 @@ pub enum ProducerEvent {
 
 /// For one consumer of a connection. The channel ends when the connection is lost.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are messages; a box would cost each of them an allocation")]
 pub enum ConsumerEvent {
     Message(CommandMessage, Payload),
     /// ACTIVE_CONSUMER_CHANGE: whether a failover subscription delivers to this consumer now.
@@ -306,11 +307,6 @@ impl Connection {
             ..command(Type::CloseProducer)
         };
         self.request_within(within, close).await.map(drop)
-    }
-
-    /// Writes what is queued, then closes.
-    pub fn close(&self) {
-        self.0.shared.stop(Stop::Gently);
     }
 
     /// Closes at once; nothing that is still queued will be written.

@@ -39,6 +39,12 @@ impl Pulsar {
                 for (key, value) in settings.all_env() {
                     request = request.with_env_var(key, value);
                 }
+                for (path, content) in settings.files {
+                    request = request.with_copy_to(path, content);
+                }
+                for port in settings.ports {
+                    request = request.with_mapped_port(port, port.tcp());
+                }
                 Ok((request, (port, published, web)))
             }
         })

@@ -3,6 +3,8 @@
 pub struct Settings {
     pub(super) conf: Vec<String>,
     pub(super) env: Vec<(String, String)>,
+    pub(super) files: Vec<(String, Vec<u8>)>,
+    pub(super) ports: Vec<u16>,
     pub(super) proxied: bool,
     pub(super) name_servers: Option<usize>,
 }
@@ -18,6 +20,18 @@ impl Settings {
     /// A variable of the image's start script, like `HEAP`.
     pub fn env(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.env.push((key.into(), value.into()));
+        self
+    }
+
+    /// Pulsar only: a file that is there before the broker starts, by its path in the container.
+    pub fn file(mut self, path: impl Into<String>, content: impl Into<Vec<u8>>) -> Self {
+        self.files.push((path.into(), content.into()));
+        self
+    }
+
+    /// Pulsar only: one more port that is reached from the host, under the same number.
+    pub fn port(mut self, port: u16) -> Self {
+        self.ports.push(port);
         self
     }
 

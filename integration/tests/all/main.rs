@@ -1,4 +1,11 @@
 //! All tests on real brokers are modules of this one program, so that the shared brokers are started once.
 
 mod brokers;
+mod conformance_kafka;
+mod conformance_pulsar;
+mod conformance_rocketmq;
 mod kafka;
+mod main_job;
+mod pulsar_sink;
+mod pulsar_source;
+mod rocketmq;

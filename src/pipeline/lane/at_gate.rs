@@ -18,7 +18,7 @@ impl LaneTask {
         let known = self.gate.why() == Some(why);
         self.gate.close(why, error.clone());
         self.waits_for = waits_for;
-        self.next_probe = Instant::now() + self.probe_backoff.next();
+        self.next_probe = Instant::now() + self.probe_backoff.delay();
         self.set_gate_reason(Some(&error));
         if !known {
             let Context { route, hop, .. } = &*self.context;

@@ -32,7 +32,7 @@ impl LaneTask {
             return self.narrow(messages);
         }
         if !spent {
-            let delay = self.retry_backoff.next();
+            let delay = self.retry_backoff.delay();
             return self.pause(delay).await;
         }
         self.seek_witness().await;

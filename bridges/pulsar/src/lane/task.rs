@@ -148,7 +148,9 @@ impl Task {
     /// Opens a producer if there is none, and finds out what of the last one's sends was stored.
     async fn reopen(&mut self) -> Result<(), Fault> {
         if self.producer.as_ref().is_some_and(|producer| producer.connection.is_lost()) {
-            self.producer.take().map(Producer::forget);
+            if let Some(producer) = self.producer.take() {
+                producer.forget();
+            }
         }
         if self.producer.is_some() {
             return Ok(());

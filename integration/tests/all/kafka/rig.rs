@@ -19,8 +19,8 @@ use rdkafka::{
 };
 use tokio::time::timeout;
 use trestle_core::{
-    Batch, Connector, Event, Fault, Guarantee, Headers, Lane, LaneKey, Message, PartitionId, Position, Sink, SinkSpec,
-    Slice, Source, SourceControl, SourceSpec, Start, Tracker,
+    Batch, Connector, Event, Fault, Guarantee, Headers, Lane, LaneKey, Message, Outcome, PartitionId, Position, Sent,
+    Sink, SinkSpec, Slice, Source, SourceControl, SourceSpec, Start, Tracker,
 };
 use trestle_integration::Brokers;
 
@@ -103,6 +103,19 @@ pub fn fill(servers: &str, topic: &str, partitions: i32, count: u64, size: usize
             record = again;
             producer.poll(Duration::from_millis(10));
         }
+    }
+    producer.flush(SOON)?;
+    Ok(())
+}
+
+/// Writes `count` small messages to one partition.
+pub fn fill_one(servers: &str, topic: &str, partition: i32, count: u64) -> Result<()> {
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", servers).set("message.timeout.ms", "2000").create()?;
+    for number in 0..count {
+        let value = number.to_be_bytes();
+        let record = BaseRecord::<(), [u8]>::to(topic).payload(&value[..]).partition(partition);
+        producer.send(record).map_err(|(error, _)| error)?;
     }
     producer.flush(SOON)?;
     Ok(())
@@ -230,6 +243,17 @@ pub fn unit(mut messages: Vec<Message>) -> Vec<Slice> {
     }
     let tracker = Tracker::new(PartitionId(0), || {});
     tracker.admit(messages).map(|batch| Slice::whole(Arc::new(batch))).into_iter().collect()
+}
+
+/// The last outcome of each message, in a form that can be compared at a glance.
+pub fn said(sent: &Sent) -> Vec<String> {
+    let one = |outcome: &Outcome| match outcome {
+        Outcome::Stored => "stored".to_owned(),
+        Outcome::NotSent => "not sent".to_owned(),
+        Outcome::Refused(fault) => format!("refused {:?} {:?}", fault.kind, fault.scope),
+        Outcome::Unknown(fault) => format!("unknown {:?} {:?}", fault.kind, fault.scope),
+    };
+    sent.runs.iter().map(|(count, outcome)| format!("{count} {}", one(outcome))).collect()
 }
 
 pub async fn lane(sink: &Arc<dyn Sink>, partition: u32) -> Result<Box<dyn Lane>> {

@@ -1,0 +1,43 @@
+//! The bridge itself dies.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tokio::time::sleep;
+use trestle_integration::{
+    Bridge,
+    oracle::{Load, commit_breaks},
+};
+
+use super::rig::{Job, PARTITIONS, Site, short_or_soak};
+
+const LIFE: Duration = Duration::from_secs(3);
+
+#[tokio::test]
+async fn killed_every_three_seconds_it_loses_changes_invents_and_reorders_nothing() -> Result<()> {
+    let (count, kills) = short_or_soak((20_000, 6), (200_000, 60));
+    let job = Job::prepare(Site::shared().await?, "killed", Load::new("", count)).await?;
+    let mut lives = vec![job.ready().await?];
+    let mut target = job.target().await?;
+    let commits = job.commits()?;
+    let writer = job.write(1_000)?;
+    for _ in 0..kills {
+        // The fault itself: a life of fixed length.
+        sleep(LIFE).await;
+        lives.last_mut().context("none was started")?.kill().await?;
+        lives.push(job.start().await?);
+    }
+    let ledger = writer.finish().await?;
+    let verdict = job.judged(&mut target, &ledger).await?;
+    let samples = commits.stop().await?;
+    println!("{verdict}");
+    verdict.sound()?;
+    ensure!(verdict.dead.is_empty(), "a kill made dead letters: {verdict}");
+    // What was in flight or settled above an unsettled message, of four partitions, each time; and the last 200 ms.
+    ensure!(verdict.repeated.len() as u64 <= kills * 40_000, "{verdict}");
+    let staging = job.site.log().staged(&job.staging(), PARTITIONS, &ledger).await?;
+    let breaks = commit_breaks(&samples, &ledger, &staging, &verdict.dead);
+    ensure!(breaks.is_empty(), "COMMIT: {breaks:#?}");
+    lives.into_iter().for_each(Bridge::fine);
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! Several bridges share the work.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use tokio::time::sleep;
+use trestle_integration::{oracle::Load, until};
+
+use super::rig::{Job, SOON, Site, short_or_soak, written};
+
+#[tokio::test]
+async fn a_replica_joins_and_leaves_under_load() -> Result<()> {
+    let count = short_or_soak(15_000, 200_000);
+    let job = Job::prepare(Site::shared().await?, "replicas", Load::new("", count)).await?;
+    let first = job.ready().await?;
+    let mut target = job.target().await?;
+    let writer = job.write(1_000)?;
+    written(&writer, count / 5).await?;
+    let mut second = job.ready().await?;
+    let shared = || async { Ok((job.members().await?.len() == 2).then_some(())) };
+    until("both are members", SOON, shared).await?;
+    written(&writer, count / 5 * 3).await?;
+    let code = second.terminate(Duration::from_secs(35)).await?;
+    ensure!(code == Some(0), "exit code {code:?}; {}", second.about());
+    let ledger = writer.finish().await?;
+    let verdict = job.judged(&mut target, &ledger).await?;
+    verdict.sound()?;
+    ensure!(verdict.dead.is_empty(), "{verdict}");
+    println!("{verdict}");
+    // Both hand over by a drain or a revoke that waits for what is in flight.
+    ensure!(verdict.repeated.is_empty(), "{verdict}");
+    first.fine();
+    second.fine();
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_replica_frozen_past_its_session_and_continued_loses_and_reorders_nothing() -> Result<()> {
+    let count = short_or_soak(20_000, 100_000);
+    let job = Job::prepare(Site::shared().await?, "zombie", Load::new("", count)).await?;
+    let first = job.ready().await?;
+    let mut target = job.target().await?;
+    let writer = job.write(700)?;
+    written(&writer, count / 5).await?;
+    let old = job.members().await?;
+    first.freeze().await?;
+    let second = job.start().await?;
+    let taken_over = || async {
+        let now = job.members().await?;
+        Ok((!now.is_empty() && now.iter().all(|member| !old.contains(member))).then_some(()))
+    };
+    until("the second alone is a member", SOON, taken_over).await?;
+    // Long enough for the second to stage what the first had read.
+    sleep(Duration::from_secs(short_or_soak(5, 60))).await;
+    first.thaw().await?;
+    let ledger = writer.finish().await?;
+    let verdict = job.judged(&mut target, &ledger).await?;
+    println!("{verdict}");
+    verdict.sound()?;
+    ensure!(verdict.dead.is_empty(), "{verdict}");
+    first.fine();
+    second.fine();
+    Ok(())
+}

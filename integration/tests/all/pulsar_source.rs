@@ -1,0 +1,321 @@
+//! The source of the Pulsar connector, on real brokers: what the suite of promises does not reach.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use futures::future::try_join_all;
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use tokio::time::timeout;
+use trestle_core::{
+    Batch, Cause, Connector, Event, PartitionId, Position, SinkSpec, Source, SourceControl, SourceSpec, Start,
+};
+use trestle_integration::{Brokers, Pulsar};
+
+use crate::pulsar_sink::rig::{Owner, SOON, connector, message, number, numbered, spec as sink_spec};
+
+fn spec(topic: &str) -> SourceSpec {
+    SourceSpec {
+        topic: topic.into(),
+        group: "readers".into(),
+        start: Start::Earliest,
+        route: "orders".into(),
+        buffer_bytes: 1 << 20,
+        largest_message: 5 << 20,
+        commit_interval: Duration::from_millis(200),
+        options: BTreeMap::new(),
+    }
+}
+
+/// A source whose partitions are started and given credit as they are assigned.
+struct Reader {
+    source: Box<dyn Source>,
+    control: Arc<dyn SourceControl>,
+    credit: u64,
+    assigned: usize,
+    faults: usize,
+}
+
+impl Reader {
+    async fn open(connector: &Arc<dyn Connector>, spec: SourceSpec, credit: u64) -> Result<Reader> {
+        let (source, control) = connector.source(spec).await?;
+        Ok(Reader { source, control, credit, assigned: 0, faults: 0 })
+    }
+
+    /// The next batch; `None` after a quiet `limit`.
+    async fn batch(&mut self, limit: Duration) -> Result<Option<Batch>> {
+        loop {
+            match timeout(limit, self.source.next()).await {
+                Err(_) => return Ok(None),
+                Ok(Err(_)) => self.faults += 1,
+                Ok(Ok(Event::Batch(batch))) => return Ok(Some(batch)),
+                Ok(Ok(Event::Assigned(trackers))) => {
+                    for tracker in trackers {
+                        self.assigned += 1;
+                        self.control.start(tracker.partition(), None);
+                        self.control.credit(tracker.partition(), self.credit);
+                    }
+                }
+                Ok(Ok(Event::Revoked { partitions, lost, .. })) => bail!("revoked: {partitions:?}, lost {lost}"),
+                Ok(Ok(Event::Gap { partition, from, to })) => bail!("gap in {partition}: {from} to {to}"),
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Result<Batch> {
+        self.batch(SOON).await?.context("stalled")
+    }
+}
+
+fn numbers(batch: &Batch) -> Vec<u64> {
+    batch.messages.iter().map(|m| number(m.value.as_deref().unwrap_or(&[0; 8]))).collect()
+}
+
+fn settle_all(batch: &Batch) {
+    batch.ack.settle(0..batch.messages.len() as u32);
+}
+
+async fn fill(connector: &Arc<dyn Connector>, topic: &str, partitions: u32, each: u64) -> Result<()> {
+    let sink = connector.sink(sink_spec(topic)).await?;
+    let mut owners = try_join_all((0..partitions).map(|partition| Owner::open(&sink, partition))).await?;
+    for owner in &mut owners {
+        owner.push(numbered(0..each, 1024))?;
+        owner.deliver().await?;
+    }
+    for owner in owners {
+        owner.lane.close().await;
+    }
+    Ok(())
+}
+
+/// What a reader of numbered messages may see: each partition in order within an epoch, and nothing that is settled.
+#[derive(Default)]
+struct Judge {
+    newest: HashMap<(u32, u64), u64>,
+    settled: HashMap<u32, HashSet<u64>>,
+}
+
+impl Judge {
+    fn hear(&mut self, batch: &Batch) -> Result<()> {
+        let partition = batch.partition.0;
+        let settled = self.settled.entry(partition).or_default();
+        for number in numbers(batch) {
+            let newest = self.newest.insert((partition, batch.epoch.0), number);
+            ensure!(newest.is_none_or(|newest| newest < number), "{number} came behind {newest:?} in {partition}");
+            ensure!(!settled.contains(&number), "{number} of {partition} was settled");
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, batch: &Batch, indexes: Vec<u32>) {
+        let numbers = numbers(batch);
+        let settled = self.settled.entry(batch.partition.0).or_default();
+        settled.extend(indexes.iter().map(|index| numbers[*index as usize]));
+        batch.ack.settle(indexes.into_iter());
+    }
+
+    fn settle_all(&mut self, batch: &Batch) {
+        self.settle(batch, (0..batch.messages.len() as u32).collect());
+    }
+
+    fn all(&self) -> usize {
+        self.settled.values().map(HashSet::len).sum()
+    }
+}
+
+/// `LEDGER:ENTRY` that the subscription's cursor has reached.
+async fn acknowledged(pulsar: &Pulsar, topic: &str, partition: u32) -> Result<(u64, i64)> {
+    let path = format!("persistent/public/default/{topic}-partition-{partition}/internalStats");
+    let stats: serde_json::Value = serde_json::from_str(&pulsar.rest("GET", &path, "").await?)?;
+    let position = stats["cursors"]["readers"]["markDeletePosition"].as_str().context("no cursor")?;
+    let (ledger, entry) = position.split_once(':').context("no position")?;
+    Ok((ledger.parse()?, entry.parse()?))
+}
+
+/// On a 4.2.4 broker redeliveries that meet a read under way leave entries out, and this test meets some of them each time.
+#[tokio::test]
+async fn whatever_is_dropped_comes_again_in_order_and_nothing_is_acknowledged_in_front_of_it() -> Result<()> {
+    const EACH: u64 = 25_000;
+    let pulsar = &Brokers::shared().await?.pulsar;
+    pulsar.create_topic("public/default/dropped", 4).await?;
+    let connector = connector(pulsar);
+    fill(&connector, "dropped", 4, EACH).await?;
+    let mut reader = Reader::open(&connector, spec("dropped"), 100_000).await?;
+    let seed = rand::random();
+    println!("seed {seed}");
+    let mut random = SmallRng::seed_from_u64(seed);
+    let (mut judge, mut held, mut drops) = (Judge::default(), Vec::<Batch>::new(), 0);
+    while judge.all() < 4 * EACH as usize {
+        // What is held keeps its partition from going back, so without news it has to go.
+        let limit = if held.is_empty() { SOON } else { Duration::from_millis(100) };
+        let Some(batch) = reader.batch(limit).await? else {
+            ensure!(!held.is_empty(), "stalled with {} settled", judge.all());
+            held.drain(..).for_each(|batch| judge.settle_all(&batch));
+            continue;
+        };
+        judge.hear(&batch)?;
+        let partition = batch.partition;
+        match random.random_range(0..10) {
+            0 => {
+                drops += 1;
+                let some = (0..batch.messages.len() as u32).filter(|_| random.random_bool(0.5)).collect();
+                judge.settle(&batch, some);
+            }
+            1 | 2 => held.push(batch),
+            _ => judge.settle_all(&batch),
+        }
+        if held.len() > 8 {
+            let oldest = &held[0];
+            reader.control.commit(vec![oldest.partition]).await?;
+            let Some(Position::Entry { ledger, entry, .. }) = oldest.messages.first().map(|m| m.position) else {
+                bail!("a position of another protocol");
+            };
+            let reached = acknowledged(pulsar, "dropped", oldest.partition.0).await?;
+            ensure!(reached < (ledger, entry as i64), "{reached:?} is acknowledged, {ledger}:{entry} is not settled");
+            held.drain(..).for_each(|batch| judge.settle_all(&batch));
+        }
+        let credit = if random.random_bool(0.1) { 1 } else { random.random_range(1..400_000) };
+        reader.control.credit(partition, credit);
+    }
+    println!("{drops} drops");
+    reader.control.commit((0..4).map(PartitionId).collect()).await?;
+    for partition in 0..4 {
+        let path = format!("persistent/public/default/dropped-partition-{partition}/subscription/readers/backlog");
+        let stats = pulsar.rest("GET", &path.replace("/subscription/readers/backlog", "/stats"), "").await?;
+        let stats: serde_json::Value = serde_json::from_str(&stats)?;
+        ensure!(stats["subscriptions"]["readers"]["msgBacklog"] == 0, "{partition}: {stats}");
+    }
+    reader.control.close().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_acknowledgement_inside_a_batch_holds_for_the_next_reader() -> Result<()> {
+    let pulsar = &Brokers::shared().await?.pulsar;
+    pulsar.create_topic("public/default/inside", 1).await?;
+    let connector = connector(pulsar);
+    fill(&connector, "inside", 1, 300).await?;
+    for begin in [0, 123, 124, 290] {
+        let mut reader = Reader::open(&connector, spec("inside"), 10 << 20).await?;
+        let mut settled = begin;
+        let end = match begin {
+            0 => 123,
+            123 => 124,
+            124 => 290,
+            _ => 300,
+        };
+        while settled < end {
+            let batch = reader.next().await?;
+            let first = numbers(&batch)[0];
+            ensure!(first == settled, "{first} instead of {settled}");
+            let some = (end - settled).min(batch.messages.len() as u64) as u32;
+            batch.ack.settle(0..some);
+            settled += u64::from(some);
+            reader.control.commit(vec![batch.partition]).await?;
+        }
+        reader.control.close().await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_killed_broker_ends_no_assignment_and_loses_and_repeats_nothing() -> Result<()> {
+    const ALL: u64 = 20_000;
+    let pulsar = Pulsar::start().await?;
+    pulsar.create_topic("public/default/killed", 1).await?;
+    let connector = connector(&pulsar);
+    fill(&connector, "killed", 1, ALL).await?;
+    let mut reader = Reader::open(&connector, spec("killed"), 100_000).await?;
+    let (mut judge, mut killed) = (Judge::default(), false);
+    while judge.all() < ALL as usize {
+        let batch = reader.next().await?;
+        judge.hear(&batch)?;
+        if !killed && judge.all() > ALL as usize / 3 {
+            killed = true;
+            pulsar.broker.kill().await?;
+            // What is in flight settles while there is nobody to acknowledge it to.
+            judge.settle_all(&batch);
+            ensure!(reader.control.commit(vec![batch.partition]).await.is_err(), "who answered?");
+            pulsar.broker.start().await?;
+        } else {
+            judge.settle_all(&batch);
+        }
+        reader.control.credit(batch.partition, 100_000);
+    }
+    ensure!(reader.assigned == 1 && reader.faults > 0, "{} assigned, {} faults", reader.assigned, reader.faults);
+    reader.control.commit(vec![PartitionId(0)]).await?;
+    reader.control.close().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_chunked_message_comes_whole_and_what_lies_between_its_chunks_does_not_acknowledge_it() -> Result<()> {
+    let pulsar = &Brokers::shared().await?.pulsar;
+    pulsar.create_topic("public/default/chunked", 1).await?;
+    let connector = connector(pulsar);
+    let sink = connector.sink(SinkSpec { split_large: true, ..sink_spec("chunked") }).await?;
+    let mut owner = Owner::open(&sink, 0).await?;
+    let value: Vec<u8> = (0..12u32 << 20).map(|at| (at * 7 + at / 251) as u8).collect();
+    for (offset, value) in [(0, vec![1]), (1, value.clone()), (2, vec![2])] {
+        owner.push(vec![message(offset, value)])?;
+        owner.deliver().await?;
+    }
+    owner.lane.close().await;
+    let large = || SourceSpec { largest_message: 16 << 20, ..spec("chunked") };
+    // It is handed out and not settled: the next reader gets it again, whole.
+    for _ in 0..2 {
+        let mut reader = Reader::open(&connector, large(), 64 << 20).await?;
+        let mut values = Vec::new();
+        while values.len() < 3 {
+            let batch = reader.next().await?;
+            ensure!(batch.messages.iter().all(|m| m.defect.is_none()), "{:?}", batch.messages[0].defect);
+            values.extend(batch.messages.iter().filter_map(|m| m.value.clone()));
+            reader.control.commit(vec![batch.partition]).await?;
+        }
+        ensure!(values[0][..] == [1] && values[1] == value && values[2][..] == [2]);
+        reader.control.close().await;
+    }
+    // Too large for this reader: a defect with the whole value.
+    let mut reader = Reader::open(&connector, spec("chunked"), 64 << 20).await?;
+    let mut messages = Vec::new();
+    while messages.len() < 3 {
+        let batch = reader.next().await?;
+        settle_all(&batch);
+        messages.extend(batch.messages.iter().cloned());
+    }
+    ensure!(messages[1].defect.as_ref().is_some_and(|d| d.cause == Cause::TooLarge), "{:?}", messages[1].defect);
+    ensure!(messages[1].value.as_ref().is_some_and(|v| *v == value));
+    reader.control.close().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_partition_that_is_added_is_read_from_its_beginning() -> Result<()> {
+    let pulsar = &Brokers::shared().await?.pulsar;
+    pulsar.create_topic("public/default/grows", 1).await?;
+    let connector = connector(pulsar);
+    let latest = SourceSpec { start: Start::Latest, ..spec("grows") };
+    let mut reader = Reader::open(&connector, latest, 10 << 20).await?;
+    pulsar.rest("POST", "persistent/public/default/grows/partitions", "2").await?;
+    let sink = connector.sink(sink_spec("grows")).await?;
+    let mut owner = Owner::open(&sink, 1).await?;
+    owner.push(numbered(0..100, 100))?;
+    owner.deliver().await?;
+    let begin = Instant::now();
+    let mut next = 0;
+    while next < 100 {
+        let batch = reader.next().await?;
+        for number in numbers(&batch) {
+            ensure!(batch.partition == PartitionId(1) && number == next, "{number} instead of {next}");
+            next += 1;
+        }
+        settle_all(&batch);
+    }
+    ensure!(begin.elapsed() < Duration::from_secs(20));
+    owner.lane.close().await;
+    reader.control.close().await;
+    Ok(())
+}
