@@ -1,5 +1,7 @@
 //! All tests on real brokers are modules of this one program, so that the shared brokers are started once.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so at once")]
+
 mod brokers;
 mod conformance_kafka;
 mod conformance_pulsar;

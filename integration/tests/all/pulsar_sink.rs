@@ -31,7 +31,7 @@ async fn a_hundred_thousand_messages_arrive_once_and_in_order() -> Result<()> {
         Ok(owner.stored)
     });
     let stored: usize = try_join_all(delivered).await?.iter().sum();
-    println!("{stored} messages in {:?}", begin.elapsed());
+    eprintln!("{stored} messages in {:?}", begin.elapsed());
     for partition in 0..4 {
         let numbers =
             read_numbers(pulsar, &format!("persistent://public/default/hundred-partition-{partition}")).await?;
@@ -57,7 +57,7 @@ async fn under_load<F: Future<Output = Result<()>>>(
     fault?;
     delivered??;
     let repeats = judge(&read_numbers(pulsar, &topic).await?, ALL)?;
-    println!("{} unknown, {repeats} repeats, faults {:?}", owner.unknown, owner.faults);
+    eprintln!("{} unknown, {repeats} repeats, faults {:?}", owner.unknown, owner.faults);
     let unknown = owner.unknown;
     owner.lane.close().await;
     Ok((unknown, repeats))

@@ -147,10 +147,8 @@ impl Task {
 
     /// Opens a producer if there is none, and finds out what of the last one's sends was stored.
     async fn reopen(&mut self) -> Result<(), Fault> {
-        if self.producer.as_ref().is_some_and(|producer| producer.connection.is_lost()) {
-            if let Some(producer) = self.producer.take() {
-                producer.forget();
-            }
+        if let Some(lost) = self.producer.take_if(|producer| producer.connection.is_lost()) {
+            lost.forget();
         }
         if self.producer.is_some() {
             return Ok(());

@@ -65,10 +65,10 @@ async fn a_revoked_partition_is_handed_over_only_when_it_is_let_go_and_what_sett
     drop(done);
     let taken = loop {
         drop(first.next(Duration::from_millis(10)).await?);
-        if let Some(Event::Assigned(trackers)) = second.next(Duration::from_millis(100)).await? {
-            if !trackers.is_empty() {
-                break trackers;
-            }
+        if let Some(Event::Assigned(trackers)) = second.next(Duration::from_millis(100)).await?
+            && !trackers.is_empty()
+        {
+            break trackers;
         }
     };
     let taken: BTreeSet<_> = taken.iter().map(|t| t.partition()).collect();

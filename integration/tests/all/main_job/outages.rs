@@ -65,7 +65,7 @@ async fn a_frozen_and_then_a_dead_target_costs_no_dead_letter_no_memory_and_no_m
     let verdict = job.judged(&mut target, &ledger).await?;
     verdict.sound()?;
     ensure!(verdict.dead.is_empty(), "an outage made dead letters: {verdict}");
-    println!("{verdict}");
+    eprintln!("{verdict}");
     bridge.fine();
     Ok(())
 }
@@ -97,7 +97,7 @@ async fn pulsar_and_then_kafka_are_killed_and_come_back_and_dead_letters_stay() 
     let verdict = job.judged(&mut target, &ledger).await.with_context(|| bridge.about())?;
     verdict.sound()?;
     ensure!(verdict.dead.iter().eq([&700]), "{verdict}");
-    println!("{verdict}");
+    eprintln!("{verdict}");
 
     let code = bridge.terminate(Duration::from_secs(35)).await?;
     ensure!(code == Some(0), "exit code {code:?}");
@@ -115,7 +115,7 @@ async fn flows_again(job: &Job, target: &mut Target, what: &str) -> Result<()> {
     target.read_on(&job.load).await?;
     let before = target.numbers().len();
     arrived(job, target, before + 1, SOON).await.with_context(|| format!("after {what} was back"))?;
-    println!("flow {:.1} s after {what} was back", begin.elapsed().as_secs_f64());
+    eprintln!("flow {:.1} s after {what} was back", begin.elapsed().as_secs_f64());
     Ok(())
 }
 
