@@ -80,6 +80,12 @@ impl Container {
 
     /// Freezes every process in it, as SIGSTOP would: connections stay open and silent.
     pub async fn pause(&self) -> Result<()> {
+        // The kernel may not get every process of a busy container to stand still in time; then Docker thaws it again.
+        for _ in 0..5 {
+            if docker(&["pause", &self.id]).await.is_ok() {
+                return Ok(());
+            }
+        }
         docker(&["pause", &self.id]).await.map(drop)
     }
 

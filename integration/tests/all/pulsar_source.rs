@@ -268,12 +268,14 @@ async fn a_chunked_message_comes_whole_and_what_lies_between_its_chunks_does_not
     // It is handed out and not settled: the next reader gets it again, whole.
     for _ in 0..2 {
         let mut reader = Reader::open(&connector, large(), 64 << 20).await?;
-        let mut values = Vec::new();
+        // What is dropped unsettled is read again, so the batches are kept.
+        let (mut values, mut kept) = (Vec::new(), Vec::new());
         while values.len() < 3 {
             let batch = reader.next().await?;
             ensure!(batch.messages.iter().all(|m| m.defect.is_none()), "{:?}", batch.messages[0].defect);
             values.extend(batch.messages.iter().filter_map(|m| m.value.clone()));
             reader.control.commit(vec![batch.partition]).await?;
+            kept.push(batch);
         }
         ensure!(values[0][..] == [1] && values[1] == value && values[2][..] == [2]);
         reader.control.close().await;

@@ -51,6 +51,8 @@ async fn a_frozen_and_then_a_dead_target_costs_no_dead_letter_no_memory_and_no_m
     let (status, body) = bridge.readiness().await?;
     ensure!(status == 503, "readiness says {status} while RocketMQ is dead: {body}");
     rocketmq.broker.start().await?;
+    // The reader's connection died with the broker.
+    let mut target = job.target().await?;
     flows_again(&job, &mut target, "dead").await?;
     ensure!(after == members, "the group's members were {members:?} and are {after:?}");
     ensure!(
