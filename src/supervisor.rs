@@ -37,7 +37,6 @@ const SETUP_DELAYS: (Duration, Duration) = (Duration::from_millis(200), Duration
 /// Everything that runs a table.
 pub struct Supervisor {
     pub statuses: Vec<Arc<Status>>,
-    pub budget: Arc<Budget>,
     tasks: JoinSet<()>,
 }
 
@@ -85,7 +84,7 @@ impl Supervisor {
                 tasks.spawn(setup.supervise(shutdown.clone()));
             }
         }
-        Ok(Supervisor { statuses, budget, tasks })
+        Ok(Supervisor { statuses, tasks })
     }
 
     /// Resolves when every hop has drained.
