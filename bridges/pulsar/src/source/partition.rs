@@ -104,7 +104,8 @@ impl Partition {
     pub async fn run(mut self) {
         let mut frames = Vec::with_capacity(FRAMES);
         loop {
-            if self.state.consumer.is_none() && self.state.opening.is_none() {
+            // Not while the subscription is being set to a position: the broker closes the consumers first and answers then.
+            if self.state.consumer.is_none() && self.state.opening.is_none() && self.state.seeking.is_none() {
                 self.open();
             }
             match self.woken(&mut frames).await {
@@ -199,7 +200,6 @@ impl Partition {
         }
         tracing::info!(topic = self.subscription.topic, group = self.subscription.group, why, "subscribing again");
         self.state.active = false;
-        self.state.seeking = None;
         let fault = Fault::down(format!("reading {}: {why}", self.subscription.topic));
         if let Some(acking) = self.state.acking.take() {
             answer(acking.commits, Err(&fault));
@@ -384,6 +384,7 @@ impl Partition {
             Err(error) => {
                 let fault = self.subscription.fault("going to the position to start at in", &error);
                 self.disconnected(&fault.to_string());
+                self.complain(fault);
             }
         }
     }
