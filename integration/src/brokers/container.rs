@@ -9,10 +9,10 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use testcontainers::{
     ContainerAsync, ContainerRequest, GenericImage, ImageExt,
-    core::{WaitFor, logs::LogFrame, wait::HealthWaitStrategy},
+    core::{Healthcheck, logs::LogFrame},
     runners::AsyncRunner,
 };
-use tokio::time::sleep;
+use tokio::{sync::Semaphore, time::sleep};
 
 use crate::{
     docker::{detach, docker, on_runtime},
@@ -21,7 +21,9 @@ use crate::{
 
 /// The slowest broker takes half a minute when all start side by side on two cores.
 const START_LIMIT: Duration = Duration::from_secs(180);
-const POLL: Duration = Duration::from_millis(200);
+/// A starting JVM takes all of a core; with more at a time than cores, what runs beside them stands still.
+static STARTS: Semaphore = Semaphore::const_new(2);
+const POLL: Duration = Duration::from_millis(500);
 
 /// A running container and what can be done to it. Addresses stay the same over `kill`, `stop` and `start`, because every
 /// port has the same fixed number inside and outside. Removed when dropped.
@@ -31,10 +33,10 @@ pub struct Container {
     health_script: String,
 }
 
-/// An image of ours that waits for its own health check: a port opens long before the broker can serve.
+/// An image of ours. Whether it serves is asked by [`Container::healthy`], and not by Docker, whose checks go on for as long as
+/// the container runs: those of a dozen brokers cost half a core.
 pub(super) fn image(kind: &str) -> GenericImage {
-    let healthy = WaitFor::Healthcheck(HealthWaitStrategy::new().with_poll_interval(POLL));
-    GenericImage::new(format!("trestle/{kind}"), "local".to_owned()).with_wait_for(healthy)
+    GenericImage::new(format!("trestle/{kind}"), "local".to_owned())
 }
 
 impl Container {
@@ -47,20 +49,23 @@ impl Container {
     {
         reaper::arm();
         on_runtime(async move {
+            let _start = STARTS.acquire().await?;
             for _ in 0..5 {
                 let (request, chosen) = request().await?;
                 let lines = LastLines::default();
                 let request = request
                     .with_labels([reaper::label(), reaper::run_label()])
                     .with_startup_timeout(START_LIMIT)
+                    .with_health_check(Healthcheck::none())
                     .with_log_consumer(lines.consumer());
                 match request.start().await {
                     Ok(inner) => {
                         let id = inner.id().to_owned();
-                        return Ok((
-                            Container { inner: Some(inner), id, health_script: format!("/opt/{kind}/health.sh") },
-                            chosen,
-                        ));
+                        let health_script = format!("/opt/{kind}/health.sh");
+                        let container = Container { inner: Some(inner), id, health_script };
+                        // A port opens long before the broker can serve.
+                        container.healthy().await.with_context(|| format!("{kind} did not start"))?;
+                        return Ok((container, chosen));
                     }
                     Err(error) if port_taken(&format!("{error:?}")) => continue,
                     Err(error) => {
@@ -111,8 +116,7 @@ impl Container {
         self.healthy().await
     }
 
-    /// Waits until it serves. Asks the health script itself: docker's own verdict right after a start is still the one from
-    /// before the kill.
+    /// Waits until it serves.
     pub async fn healthy(&self) -> Result<()> {
         let begin = Instant::now();
         while let Err(error) = self.exec(&[&self.health_script]).await {
