@@ -1,4 +1,5 @@
 #!/bin/bash
+# health.sh [namesrv|broker]; without a role the one that start.sh was given
 # namesrv: answers a request. broker: its gRPC port is open and the name server lists its address.
 ask() { # HOST PORT: the cluster as the name server knows it (remoting request 106)
   local h='{"code":106,"flag":0,"language":"JAVA","opaque":1,"version":453,"extFields":{}}' n len
@@ -8,7 +9,7 @@ ask() { # HOST PORT: the cluster as the name server knows it (remoting request 1
   len=$(timeout 2 head -c 4 <&3 | od -An -tu1 | { read -r a b c d; echo $((a * 16777216 + b * 65536 + c * 256 + d)); })
   ((len > 0)) && timeout 2 head -c "$len" <&3 | tr -d '\0'
 }
-if [ "$(cat /tmp/role)" = namesrv ]; then ask 127.0.0.1 "${NS_PORT:-9876}" | grep -q brokerAddrTable; exit; fi
+if [ "${1:-$(cat /tmp/role)}" = namesrv ]; then ask 127.0.0.1 "${NS_PORT:-9876}" | grep -q brokerAddrTable; exit; fi
 (exec 3<>"/dev/tcp/127.0.0.1/${GRPC:-8081}") 2>/dev/null || exit 1
 # One of several name servers may be down on purpose.
 for ns in ${NAMESRV//;/ }; do
