@@ -341,7 +341,6 @@ async fn a_used_up_backlog_quota_is_an_outage_and_not_a_silence() -> Result<()> 
 }
 
 #[tokio::test]
-#[ignore = "the standalone broker's own ledger recovery may fail for long after kill -9 on a busy machine"]
 async fn with_broker_deduplication_nothing_is_dropped_silently() -> Result<()> {
     let pulsar = Pulsar::start_with(Settings::default().conf("brokerDeduplicationEnabled=true")).await?;
     pulsar.create_topic("public/default/dedup", 1).await?;
