@@ -43,3 +43,5 @@ metric() { # NAME [LABEL="VALUE"]: its sum over all series
   http_get "$TRESTLE_PORT" /metrics | awk -v name="$1" -v label="${2:-}" '
     index($1, name) == 1 && substr($1, length(name) + 1, 1) ~ /^[{ ]$/ && (label == "" || index($0, label)) { sum += $NF } END { printf "%d\n", sum }'
 }
+
+delivered() { metric trestle_messages_delivered_total 'hop="deliver"'; }
