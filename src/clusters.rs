@@ -1,11 +1,11 @@
 //! The protocols that Trestle speaks: the only file that names them all.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use trestle_core::Connector;
+use trestle_core::{Connector, OptionsOf, WrongOption};
 
 use crate::config::Cluster;
 
@@ -17,6 +17,7 @@ macro_rules! protocol {
             topic: $topic,
             folded: $folded,
             group: $group,
+            options: $crate_name::check_options,
             stages: $stages,
             dead_letters: $dead_letters,
             schema: |generator| $crate_name::Settings::json_schema(generator),
@@ -50,6 +51,8 @@ pub struct Protocol {
     pub folded: fn(&str) -> String,
     /// What is wrong with the name of a consumer group or subscription.
     pub group: fn(&str) -> Result<(), String>,
+    /// Which options of a cluster or topic its connector does not take.
+    pub options: fn(OptionsOf, &BTreeMap<String, String>) -> Vec<WrongOption>,
     /// May be a route's `via`.
     pub stages: bool,
     /// Where it keeps dead letters by itself, if it does: the beginning of the topic's name.

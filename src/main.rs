@@ -2,8 +2,8 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
-use trestle::commands::{self, Exit, Output};
+use clap::{CommandFactory, Parser, Subcommand};
+use trestle::commands::{self, Exit, Output, completions::Shell};
 
 /// The allocator of choice for long runs with messages of all sizes: less memory held, and less time.
 #[global_allocator]
@@ -11,34 +11,134 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Carries messages between Kafka, Pulsar and RocketMQ: loses nothing, keeps order, and says what it is doing.
 #[derive(Parser)]
-#[command(name = "trestle", version)]
+#[command(name = "trestle", version, arg_required_else_help = true, after_help = GENERAL)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
+const GENERAL: &str = "\
+Exit codes:
+  0  fine
+  1  it failed while running, or what it asked said no
+  2  the command line or the route table is wrong
+
+Examples:
+  trestle check trestle.yaml    everything that is wrong with a table, or what it comes to
+  trestle run trestle.yaml      carry messages until SIGTERM or SIGINT
+  trestle COMMAND --help        more about a command";
+
 #[derive(Subcommand)]
 enum Command {
     /// Run the routes of a table until SIGTERM or SIGINT
-    Run { file: PathBuf },
-    /// Say everything that is wrong with a table, or what it comes to
-    Check {
+    #[command(after_help = RUN)]
+    Run {
+        /// The route table, YAML or JSON
         file: PathBuf,
+    },
+    /// Say everything that is wrong with a table, or what it comes to
+    #[command(after_help = CHECK)]
+    Check {
+        /// The route table, YAML or JSON
+        file: PathBuf,
+        /// How to say it: `json` writes everything to standard output
         #[arg(long, value_enum, default_value_t)]
         output: Output,
     },
+    /// Print the JSON Schema of the route table
+    #[command(after_help = SCHEMA)]
+    Schema,
+    /// Ask a running Trestle whether it is alive, for a container's health check
+    #[command(after_help = HEALTH)]
+    Health {
+        /// Where its admin pages are: `admin.listen` of its table
+        #[arg(default_value = "127.0.0.1:9464", value_parser = commands::health::address)]
+        address: String,
+    },
+    /// Print a completion script for a shell
+    #[command(after_help = COMPLETIONS)]
+    Completions { shell: Shell },
     /// Print the version
     Version,
 }
+
+const RUN: &str = "\
+The first signal drains: what is in flight is delivered and committed. A second one ends at once and loses nothing.
+The admin pages /livez, /readyz and /metrics are served on `admin.listen` of the table.
+TRESTLE_LOG chooses what is logged, as in TRESTLE_LOG=debug or TRESTLE_LOG=error,trestle=info.
+
+Exit codes: 0 drained, 1 it failed while running, 2 the table is wrong
+
+Examples:
+  trestle run trestle.yaml
+  KAFKA_PASSWORD=... trestle run trestle.yaml    fills in ${KAFKA_PASSWORD}; ${file:/run/secrets/kafka} is read from the file";
+
+const CHECK: &str = "\
+Every mistake is told at once, with its line and column, what was expected, and the nearest name that is known.
+Mistakes go to standard error, and what a right table comes to to standard output.
+
+Exit codes: 0 the table is right (there may be warnings), 2 it is wrong
+
+Examples:
+  trestle check trestle.yaml
+  trestle check trestle.yaml --output json | jq '.mistakes[] | \"\\(.line): \\(.problem)\"'";
+
+const SCHEMA: &str = "\
+Examples:
+  trestle schema > trestle.schema.json
+  and as the first line of a table, for editors:  # yaml-language-server: $schema=trestle.schema.json";
+
+const HEALTH: &str = "\
+Exit codes: 0 /livez answered 200 within 3 s, 1 it did not, and standard error says why
+
+Examples:
+  trestle health
+  trestle health 10.0.0.7:9464
+  HEALTHCHECK CMD [\"/trestle\", \"health\"]    in a Dockerfile";
+
+const COMPLETIONS: &str = "\
+Examples:
+  trestle completions bash > /etc/bash_completion.d/trestle
+  trestle completions zsh > ~/.zfunc/_trestle
+  trestle completions fish > ~/.config/fish/completions/trestle.fish";
 
 fn main() -> ExitCode {
     let exit = match Arguments::parse().command {
         Command::Run { file } => commands::check::load(&file).map_or_else(|exit| exit, commands::run::run),
         Command::Check { file, output } => commands::check::check(&file, output),
+        Command::Schema => commands::schema::schema(),
+        Command::Health { address } => commands::health::health(&address),
+        Command::Completions { shell } => commands::completions::completions(shell, Arguments::command()),
         Command::Version => {
             commands::answer(concat!("trestle ", env!("CARGO_PKG_VERSION"), "\n"));
             Exit::Fine
         }
     };
     exit.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_command_says_what_it_does() {
+        let mut command = Arguments::command();
+        command.clone().debug_assert();
+        command.build();
+        for command in command.get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn every_command_that_can_fail_names_its_exit_codes() {
+        let named = |name: &str| {
+            let mut command = Arguments::command();
+            let help = command.find_subcommand_mut(name).unwrap().render_long_help().to_string();
+            help.contains("Exit codes: 0 ") && help.contains("Examples:\n")
+        };
+        assert!(["run", "check", "health"].into_iter().all(named));
+        assert!(Arguments::command().render_long_help().to_string().contains("Exit codes:\n  0  fine\n"));
+    }
 }

@@ -1,7 +1,10 @@
 //! One file a command. Each takes what the command line says and answers with how it went.
 
 pub mod check;
+pub mod completions;
+pub mod health;
 pub mod run;
+pub mod schema;
 
 use std::{
     io::{self, Write},
@@ -14,7 +17,7 @@ use clap::ValueEnum;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exit {
     Fine = 0,
-    /// It failed while running.
+    /// It failed while running, or what it asked said no.
     Failed = 1,
     /// The command line or the route table is wrong.
     Wrong = 2,

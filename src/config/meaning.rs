@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, ops::RangeInclusive, path::Path, sync::Arc};
 
 use serde_json::Value;
-use trestle_core::{Guarantee, Start};
+use trestle_core::{Guarantee, OptionsOf, Start};
 
 use super::{
     mistake::Mistake,
+    options::{self, Options},
     quantity::{Size, Time},
     shape,
     table::{Cluster, Endpoint, Hop, Memory, Route, Table},
@@ -40,7 +41,7 @@ pub fn check(file: &Path, root: &Node, value: Value, mistakes: &mut Vec<Mistake>
             return None;
         }
     };
-    let mut checker = Checker { root, mistakes, clusters: BTreeMap::new() };
+    let mut checker = Checker { root, mistakes, clusters: BTreeMap::new(), options: options::Checker::default() };
     checker.clusters(&shape.clusters);
     let mut routes = BTreeMap::new();
     for (name, route) in &shape.routes {
@@ -59,6 +60,7 @@ struct Checker<'a> {
     root: &'a Node,
     mistakes: &'a mut Vec<Mistake>,
     clusters: BTreeMap<String, Arc<Cluster>>,
+    options: options::Checker,
 }
 
 /// The `protocol` of a cluster that is not known; whatever uses it was reported already or is not checked.
@@ -87,11 +89,25 @@ impl Checker<'_> {
                 settings.remove("durability");
             }
         }
+        let written: Options =
+            settings.get("options").and_then(|o| serde_json::from_value(o.clone()).ok()).unwrap_or_default();
+        if let Some(protocol) = protocol {
+            let at = (self.root, &["clusters", name][..]);
+            let [taken] = self.options.check(at, protocol, &written, [OptionsOf::Cluster], self.mistakes);
+            // What is wrong was said; the rest of the settings is still looked at.
+            if let Some(options) = settings.get_mut("options").and_then(Value::as_object_mut) {
+                options.retain(|name, _| taken.contains_key(name));
+            }
+        }
         let protocol = protocol.map_or(UNKNOWN, |protocol| protocol.name);
         let cluster = Cluster { name: name.to_owned(), protocol, guarantee, settings };
         // Settings that do not even have the right form were reported already.
         let under = Mistake::on(self.root, &["clusters", name], "").path;
-        let reported = self.mistakes.iter().any(|m| m.path == under || m.path.starts_with(&format!("{under}/")));
+        let (inside, options) = (format!("{under}/"), format!("{under}/options/"));
+        let reported = self
+            .mistakes
+            .iter()
+            .any(|m| m.path == under || (m.path.starts_with(&inside) && !m.path.starts_with(&options)));
         if protocol != UNKNOWN
             && !reported
             && let Err(error) = clusters::connect(&cluster)
@@ -110,8 +126,8 @@ impl Checker<'_> {
             self.name(&at(&[]), name, key.span);
         }
         let (from, to) = (&route.from, &route.to);
-        let source = self.endpoint(&at(&["from"]), &from.cluster, &from.topic, &from.options, Use::Read);
-        let target = self.endpoint(&at(&["to"]), &to.cluster, &to.topic, &to.options, Use::Write);
+        let [source] = self.endpoint(&at(&["from"]), &from.cluster, &from.topic, &from.options, [OptionsOf::Source]);
+        let [target] = self.endpoint(&at(&["to"]), &to.cluster, &to.topic, &to.options, [OptionsOf::Sink]);
         let group = from.group.clone().unwrap_or_else(|| format!("trestle-{name}"));
         self.group(&at(&["from", "group"]), &source, &group);
         let placement = match route.partitioning {
@@ -136,7 +152,8 @@ impl Checker<'_> {
         let hops = match &route.via {
             None => vec![hop("deliver", source.clone(), group, target.clone())],
             Some(via) => {
-                let stage = self.endpoint(&at(&["via"]), &via.cluster, &via.topic, &via.options, Use::Write);
+                let sides = [OptionsOf::Sink, OptionsOf::Source];
+                let [stage, staged] = self.endpoint(&at(&["via"]), &via.cluster, &via.topic, &via.options, sides);
                 if clusters::protocol(stage.cluster.protocol).is_some_and(|protocol| !protocol.stages) {
                     let stages =
                         clusters::protocols().filter(|p| p.stages).map(|p| p.name).collect::<Vec<_>>().join(" or ");
@@ -153,7 +170,7 @@ impl Checker<'_> {
                     ..hop("stage", source.clone(), group, stage.clone())
                 };
                 // Whatever was staged is to be delivered, wherever the route began.
-                let second = Hop { start: Start::Earliest, ..hop("deliver", stage.clone(), second, target.clone()) };
+                let second = Hop { start: Start::Earliest, ..hop("deliver", staged, second, target.clone()) };
                 staging = Some(stage);
                 vec![first, second]
             }
@@ -168,6 +185,7 @@ impl Checker<'_> {
         {
             self.say(&at(&["retry", "max"]), format!("the longest delay is shorter than the first, {}", retry.initial));
         }
+        self.promises(&at(&["order"]), route.order, &at(&["stamp"]), route.stamp);
         self.within(&at(&["send_timeout"]), route.send_timeout, SEND_TIMEOUT);
         self.within(&at(&["revoke_timeout"]), route.revoke_timeout, REVOKE_TIMEOUT);
         self.within(&at(&["commit_interval"]), route.commit_interval, COMMIT_INTERVAL);
@@ -176,27 +194,31 @@ impl Checker<'_> {
             name: name.to_owned(),
             hops,
             dead_letter,
-            order: route.order,
             retry: Retry { initial: retry.initial.0, max: retry.max.0, retries: retry.retries },
             send_timeout: route.send_timeout.0,
             revoke_timeout: route.revoke_timeout.0,
             commit_interval: route.commit_interval.0,
             max_ahead: MaxAhead { messages: route.max_ahead.messages as usize, bytes: bytes(route.max_ahead.bytes) },
-            stamp: route.stamp,
         }
     }
 
-    fn endpoint(
+    /// The same topic from each side, with the options that are for it.
+    fn endpoint<const SIDES: usize>(
         &mut self,
         path: &[&str],
         cluster: &str,
         topic: &str,
-        options: &BTreeMap<String, String>,
-        usage: Use,
-    ) -> Endpoint {
+        options: &Options,
+        sides: [OptionsOf; SIDES],
+    ) -> [Endpoint; SIDES] {
         let cluster = self.known(path, cluster);
+        let usage = if sides.contains(&OptionsOf::Sink) { Use::Write } else { Use::Read };
         let topic = self.topic(path, &cluster, topic, usage);
-        Endpoint { cluster, topic, options: options.clone() }
+        let taken = match clusters::protocol(cluster.protocol) {
+            Some(protocol) => self.options.check((self.root, path), protocol, options, sides, self.mistakes),
+            None => sides.map(|_| Options::new()),
+        };
+        taken.map(|options| Endpoint { cluster: cluster.clone(), topic: topic.clone(), options })
     }
 
     /// In full, as the cluster's protocol names it.
@@ -267,6 +289,25 @@ impl Checker<'_> {
         };
         let topic = self.topic(&path, &cluster, &topic, Use::Write);
         Endpoint { cluster, topic, options: BTreeMap::new() }
+    }
+
+    /// What is asked for and done otherwise, or not at all.
+    fn promises(&mut self, at_order: &[&str], order: shape::Order, at_stamp: &[&str], stamp: bool) {
+        let weaker = match order {
+            shape::Order::Partition => None,
+            shape::Order::Key => Some("key"),
+            shape::Order::None => Some("none"),
+        };
+        if let Some(weaker) = weaker {
+            let problem = format!(
+                "`order: {weaker}` is carried out as `order: partition`, which is stricter: a stuck message holds back its whole partition"
+            );
+            self.mistakes.push(self.at(at_order, problem).warning());
+        }
+        if stamp {
+            let mistake = self.at(at_stamp, "`stamp: true` is not available yet: nothing would be stamped");
+            self.mistakes.push(mistake.expected("`stamp: false`, or no `stamp`"));
+        }
     }
 
     fn memory(&mut self, memory: &shape::Memory) -> Memory {

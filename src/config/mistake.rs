@@ -66,6 +66,17 @@ impl Mistake {
         self
     }
 
+    /// As [`Mistake::one_of`], where a list of them all would bury the one that was meant.
+    pub fn near<'a>(mut self, written: &str, known: impl Iterator<Item = &'a str> + Clone) -> Self {
+        match known.clone().nth(LISTED) {
+            None => self.one_of(written, known),
+            Some(_) => {
+                self.nearest = nearest(written, known).map(str::to_owned);
+                self
+            }
+        }
+    }
+
     pub fn path<S: AsRef<str>>(mut self, path: &[S]) -> Self {
         self.path = path.iter().map(|p| format!("/{}", p.as_ref().replace('~', "~0").replace('/', "~1"))).collect();
         self

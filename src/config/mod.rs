@@ -1,11 +1,12 @@
 //! The route table: `shape` is what is written, `table` what is meant. In between every mistake is found at once:
 //! `yaml` (text to a tree with places), `secrets` (`${NAME}`), `conform` (types, by the JSON Schema of `shape`),
-//! `meaning` (names, limits) and `topology` (what routes do to each other).
+//! `meaning` (names, limits), `options` (the clients' own settings) and `topology` (what routes do to each other).
 
 mod conform;
 mod json_schema;
 mod meaning;
 mod mistake;
+mod options;
 mod quantity;
 mod scalar;
 mod secrets;
@@ -18,8 +19,8 @@ use std::path::Path;
 
 pub use mistake::{Mistake, Severity, window_start};
 pub use secrets::Environment;
-pub use shape::schema;
-pub use table::{Cluster, Endpoint, Hop, Memory, OnGap, Order, Route, Table};
+pub use shape::published_schema;
+pub use table::{Cluster, Endpoint, Hop, Memory, OnGap, Route, Table};
 
 use yaml::Span;
 
@@ -49,7 +50,7 @@ pub fn check(file: &Path, text: &str, environment: Environment<'_>) -> Checked {
     match &mut document.root {
         Some(root) => {
             let secrets = secrets::fill(root, text, environment, &mut mistakes);
-            let value = conform::conform(root, &schema(), document.whole, &mut mistakes);
+            let value = conform::conform(root, &shape::schema(), document.whole, &mut mistakes);
             if document.whole {
                 table = meaning::check(file, root, value, &mut mistakes);
             }

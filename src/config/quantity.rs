@@ -9,6 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 pub const DURATION: &str = "trestle-duration";
 /// The `format` of a size in bytes.
 pub const SIZE: &str = "trestle-size";
+/// For editors, which know neither format. What is filled in by `${...}` may be anything.
+const DURATION_PATTERN: &str = r"^\s*([0-9]+(\.[0-9]+)?\s*(nanos|nsec|ns|usec|us|µs|msec|millis|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|hr|h|days?|d)\s*)+$|^0$|\$\{";
+const SIZE_PATTERN: &str = r"^[0-9]+(\.[0-9]+)?\s*([kKmMgGtT]([iI]?[bB])?|[bB])?$|\$\{";
 
 /// A length of time: `100ms`, `5s`, `1m 30s`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -98,7 +101,7 @@ impl JsonSchema for Time {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "format": DURATION, "examples": ["100ms", "5s", "1m"] })
+        json_schema!({ "type": "string", "format": DURATION, "pattern": DURATION_PATTERN, "examples": ["100ms", "5s", "1m"] })
     }
 }
 
@@ -112,7 +115,13 @@ impl JsonSchema for Size {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["string", "integer"], "minimum": 0, "format": SIZE, "examples": ["5MiB", "256MiB"] })
+        json_schema!({
+            "type": ["string", "integer"],
+            "minimum": 0,
+            "format": SIZE,
+            "pattern": SIZE_PATTERN,
+            "examples": ["5MiB", "256MiB"],
+        })
     }
 }
 

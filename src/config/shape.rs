@@ -34,7 +34,8 @@ pub struct Route {
     /// A durable topic between the two, so that an outage of the target never holds the source back.
     pub via: Option<Via>,
     pub to: To,
-    /// What is kept in order: all of a source partition, or each key by itself, or nothing.
+    /// What is kept in order: all of a source partition, or each key by itself, or nothing. `key` and `none` are carried
+    /// out as `partition`, which is stricter: a stuck message holds back its whole partition.
     #[serde(default)]
     pub order: Order,
     /// Where a keyed message goes: where the target's own clients put its key, or to the source partition's number.
@@ -56,7 +57,7 @@ pub struct Route {
     /// Where messages go that cannot be delivered. Default: a topic named after the route, on a cluster that keeps dead
     /// letters by itself: that of `via`, else of `from` or `to`, else the only one in the table.
     pub dead_letter: Option<DeadLetter>,
-    /// Adds the origin and the list of hops to each delivered message, as headers.
+    /// Adds the origin and the list of hops to each delivered message, as headers. Not available yet.
     #[serde(default)]
     pub stamp: bool,
 }
@@ -259,6 +260,30 @@ const fn commit_interval() -> Time {
 /// The JSON Schema of the whole table, connectors' settings included.
 pub fn schema() -> Value {
     SchemaGenerator::default().into_root_schema_for::<Table>().into()
+}
+
+/// The schema as other programs are to have it. A client's option is a text here, but is written as any scalar.
+pub fn published_schema() -> Value {
+    let mut schema = schema();
+    let text = serde_json::json!({ "type": "string" });
+    widen(&mut schema, &text, &serde_json::json!({ "type": ["string", "number", "boolean"] }));
+    schema
+}
+
+/// Maps of this kind of value take the wider one.
+fn widen(schema: &mut Value, narrow: &Value, wide: &Value) {
+    match schema {
+        Value::Object(object) => {
+            for (name, inner) in object {
+                if name == "additionalProperties" && inner == narrow {
+                    *inner = wide.clone();
+                }
+                widen(inner, narrow, wide);
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(|inner| widen(inner, narrow, wide)),
+        _ => {}
+    }
 }
 
 fn clusters(generator: &mut SchemaGenerator) -> Schema {

@@ -10,7 +10,7 @@ use crate::{
     policy::retry::Retry,
 };
 
-pub use super::shape::{OnGap, Order};
+pub use super::shape::OnGap;
 
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -51,13 +51,11 @@ pub struct Route {
     pub hops: Vec<Hop>,
     /// Of all hops.
     pub dead_letter: Endpoint,
-    pub order: Order,
     pub retry: Retry,
     pub send_timeout: Duration,
     pub revoke_timeout: Duration,
     pub commit_interval: Duration,
     pub max_ahead: MaxAhead,
-    pub stamp: bool,
 }
 
 #[derive(Clone, PartialEq, Debug)]

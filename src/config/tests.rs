@@ -223,6 +223,26 @@ fn dead_letters_have_a_place_that_is_no_topic_of_the_route() {
 }
 
 #[test]
+fn what_is_not_done_as_it_is_asked_for_is_said() {
+    let table = |rest: &str| {
+        let route = "routes:\n  x:\n    from: { cluster: a, topic: t }\n    to: { cluster: a, topic: u }\n";
+        checked(&format!("{route}    {rest}\n{CLUSTERS}"))
+    };
+    for order in ["key", "none"] {
+        let checked = table(&format!("order: {order}"));
+        assert!(checked.table.is_some(), "it is taken");
+        let [warning] = &checked.mistakes[..] else { panic!("{:?}", checked.mistakes) };
+        assert_eq!((warning.severity, warning.line, warning.column), (Severity::Warning, 5, 12));
+        assert!(warning.problem.contains("carried out as `order: partition`"), "{}", warning.problem);
+    }
+    let checked = table("stamp: true");
+    assert!(checked.table.is_none(), "nobody is left to believe that it is done");
+    assert_eq!((checked.mistakes[0].line, checked.mistakes[0].column), (5, 12));
+    assert!(checked.mistakes[0].problem.contains("not available yet"));
+    assert!(table("stamp: false").mistakes.is_empty() && table("order: partition").mistakes.is_empty());
+}
+
+#[test]
 fn topics_that_a_cluster_cannot_have_together_are_refused() {
     let routes = "routes:\n  x: { from: { cluster: a, topic: a.b }, to: { cluster: a, topic: a_b } }\n";
     assert_eq!(said(routes), ["2:67 `a_b` and `a.b` cannot both exist on one cluster"]);
@@ -234,6 +254,56 @@ fn a_setting_that_its_connector_refuses_is_pointed_at() {
     let mistakes = checked(text).mistakes;
     assert_eq!((mistakes.len(), mistakes[0].line, mistakes[0].column), (1, 6, 17), "{mistakes:?}");
     assert_eq!(mistakes[0].path, "/clusters/a/options/group.id");
+}
+
+#[test]
+fn options_of_clusters_and_topics_are_checked_by_the_connectors_that_know_them() {
+    let text = "clusters:
+  a:
+    type: kafka
+    servers: x:1
+    options: { security.protocl: ssl, linger.ms: soon, group.id: y, compression.type: zstd }
+  p: { type: pulsar, url: \"pulsar://127.0.0.1:6650\" }
+  r: { type: rocketmq, namesrv: \"x:1\", options: { rebalanceIntervall: 1000 } }
+routes:
+  x:
+    from: { cluster: a, topic: t, options: { fetch.min.byts: 1, session.timeout.ms: 6000 } }
+    via:
+      cluster: p
+      topic: persistent://public/default/t
+      options: { receiverQueueSize: 10, compressionType: LZ4, compresionType: x }
+    to: { cluster: r, topic: t, options: { trestleId: maybe } }
+  y:
+    from: { cluster: p, topic: \"persistent://a/b/c\", options: { receiverQueueSize: 0 } }
+    to: { cluster: p, topic: \"persistent://a/b/d\", options: { compressionType: GZIP } }
+";
+    let mistakes = checked(text).mistakes;
+    let said: Vec<_> = mistakes
+        .iter()
+        .map(|m| format!("{}:{} {} -> {}", m.line, m.column, m.path, m.nearest.as_deref().unwrap_or("-")))
+        .collect();
+    let expected = [
+        "5:16 /clusters/a/options/security.protocl -> security.protocol",
+        "5:50 /clusters/a/options/linger.ms -> -",
+        "5:66 /clusters/a/options/group.id -> -",
+        "7:51 /clusters/r/options/rebalanceIntervall -> rebalanceInterval",
+        "10:46 /routes/x/from/options/fetch.min.byts -> fetch.min.bytes",
+        "14:63 /routes/x/via/options/compresionType -> compressionType",
+        "15:55 /routes/x/to/options/trestleId -> -",
+        "17:84 /routes/y/from/options/receiverQueueSize -> -",
+        "18:80 /routes/y/to/options/compressionType -> -",
+    ];
+    assert_eq!(said, expected, "{mistakes:#?}");
+}
+
+#[test]
+fn each_side_of_a_staging_topic_gets_the_options_that_are_its_own() {
+    let table = table(&format!(
+        "{CLUSTERS}routes:\n  x:\n    from: {{ cluster: a, topic: t }}\n    via: {{ cluster: p, topic: \"persistent://a/b/c\", options: {{ receiverQueueSize: 10, compressionType: LZ4 }} }}\n    to: {{ cluster: r, topic: t }}\n"
+    ));
+    let [stage, deliver] = &table.routes["x"].hops[..] else { panic!() };
+    assert_eq!(stage.to.options.keys().collect::<Vec<_>>(), ["compressionType"]);
+    assert_eq!(deliver.from.options.keys().collect::<Vec<_>>(), ["receiverQueueSize"]);
 }
 
 #[test]

@@ -95,10 +95,19 @@ impl Node {
     /// Where to point for this path: at a scalar itself, at the key of anything larger, and at the nearest thing above
     /// when it is not written at all.
     pub fn locate(&self, path: &[&str]) -> Span {
+        self.find(path, |key, node| if matches!(node.kind, Kind::Text { .. }) { node.span } else { key.span })
+    }
+
+    /// As [`Node::locate`], but at the key of a scalar as well.
+    pub fn locate_key(&self, path: &[&str]) -> Span {
+        self.find(path, |key, _| key.span)
+    }
+
+    fn find(&self, path: &[&str], place: impl Fn(&Key, &Node) -> Span) -> Span {
         let (mut node, mut span) = (self, Span { line: 1, column: 1, width: 1 });
         for name in path {
             let Some((key, next)) = node.get(name) else { break };
-            span = if matches!(next.kind, Kind::Text { .. }) { next.span } else { key.span };
+            span = place(key, next);
             node = next;
         }
         span

@@ -7,6 +7,7 @@ mod batch;
 mod connector;
 mod fault;
 mod message;
+mod options;
 mod position;
 mod sink;
 mod slice;
@@ -19,6 +20,7 @@ pub use connector::{
 };
 pub use fault::{Cause, Fault, FaultKind, Outcome, Scope, Sent, Why};
 pub use message::{Defect, Header, Headers, Message};
+pub use options::{OptionsOf, WrongOption};
 pub use position::{Epoch, PartitionId, Position};
 pub use sink::{Lane, LaneKey, Limits, Sink};
 pub use slice::Slice;

@@ -4,6 +4,7 @@ mod classify;
 mod connector;
 mod murmur2;
 mod native;
+mod options;
 mod settings;
 mod sink;
 mod source;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 use trestle_core::Connector;
 
+pub use options::check_options;
 pub use settings::Settings;
 
 /// A connector to one cluster; `cluster` is its name in the route table. Nothing is connected yet; the error says which

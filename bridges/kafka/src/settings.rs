@@ -4,6 +4,8 @@ use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::options;
+
 /// A Kafka cluster of the route table.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -15,42 +17,16 @@ pub struct Settings {
     pub options: BTreeMap<String, String>,
 }
 
-/// Settings that Trestle's promises rest on, and why each cannot be set.
-const OWNED: &[(&str, &str)] = &[
-    ("bootstrap.servers", "it is `servers` of the cluster"),
-    ("metadata.broker.list", "it is `servers` of the cluster"),
-    ("group.id", "it is `group` of the route"),
-    ("group.protocol", "partitions are handed over by the classic, cooperative protocol"),
-    ("enable.auto.commit", "only settled messages are committed"),
-    ("enable.auto.offset.store", "only settled messages are committed"),
-    ("auto.offset.reset", "it is `start` of the route, and a position that is gone is reported as a gap"),
-    ("enable.partition.eof", "nothing here asks for it"),
-    ("queued.max.messages.kbytes", "it follows from the memory limit"),
-    ("queued.min.messages", "it follows from the memory limit"),
-    ("fetch.queue.backoff.ms", "bounded queues need it short"),
-    ("enable.idempotence", "order depends on it; `durability` of the cluster decides"),
-    ("acks", "`durability` of the cluster decides"),
-    ("request.required.acks", "`durability` of the cluster decides"),
-    ("max.in.flight", "order depends on it"),
-    ("max.in.flight.requests.per.connection", "order depends on it"),
-    ("retries", "order depends on it"),
-    ("message.send.max.retries", "order depends on it"),
-    ("enable.gapless.guarantee", "order is kept by sending one unit at a time"),
-    ("message.timeout.ms", "it is the route's send timeout"),
-    ("delivery.timeout.ms", "it is the route's send timeout"),
-    ("message.max.bytes", "the topic's own limit counts"),
-    ("transactional.id", "messages are not written in transactions"),
-    ("allow.auto.create.topics", "topics are made with the partitions they need, or not at all"),
-    ("partitioner", "keys are placed as Java clients place them"),
-    ("statistics.interval.ms", "nobody would read them"),
-];
-
 impl Settings {
     pub(crate) fn check(&self) -> Result<(), String> {
-        if self.servers.split(',').any(|server| server.trim().is_empty()) {
-            return Err("`servers` must name at least one broker as host:port, separated by commas".into());
+        for server in self.servers.split(',').map(str::trim) {
+            let port =
+                server.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+            if !matches!(port, Some(Ok(_))) {
+                return Err(format!("`servers`: `{server}` is not host:port; several are separated by commas"));
+            }
         }
-        check_options(&self.options)?;
+        options::refused(&self.options)?;
         // librdkafka itself knows its names and values best.
         self.base(&BTreeMap::new()).create_native_config().map(drop).map_err(|error| error.to_string())
     }
@@ -77,19 +53,6 @@ impl Settings {
     }
 }
 
-/// Refuses options that are Trestle's own, all at once.
-pub(crate) fn check_options(options: &BTreeMap<String, String>) -> Result<(), String> {
-    let mut wrong: Vec<String> = OWNED
-        .iter()
-        .filter(|(name, _)| options.contains_key(*name))
-        .map(|(name, why)| format!("`{name}` cannot be set: {why}"))
-        .collect();
-    if options.get("partition.assignment.strategy").is_some_and(|strategy| strategy != "cooperative-sticky") {
-        wrong.push("`partition.assignment.strategy` can only be cooperative-sticky".into());
-    }
-    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,15 +63,6 @@ mod tests {
     }
 
     #[test]
-    fn an_option_that_a_promise_rests_on_is_refused_with_its_reason() {
-        let error = settings(&[("group.id", "x"), ("acks", "1")]).check().unwrap_err();
-        assert!(error.contains("`group.id` cannot be set: it is `group` of the route"), "{error}");
-        assert!(error.contains("`acks` cannot be set"), "{error}");
-        let error = settings(&[("partition.assignment.strategy", "range")]).check().unwrap_err();
-        assert!(error.contains("cooperative-sticky"), "{error}");
-    }
-
-    #[test]
     fn an_option_that_librdkafka_does_not_know_is_refused() {
         assert!(settings(&[("session.timeout", "1")]).check().unwrap_err().contains("session.timeout"));
         assert!(settings(&[("session.timeout.ms", "soon")]).check().is_err());
@@ -116,8 +70,8 @@ mod tests {
     }
 
     #[test]
-    fn servers_must_be_named() {
-        for servers in ["", "a:1,,b:1"] {
+    fn servers_are_named_with_their_ports() {
+        for servers in ["", "a:1,,b:1", "127.0.0.1", "a:", ":9092", "a:b", "a:99999"] {
             let settings = Settings { servers: servers.into(), options: BTreeMap::new() };
             assert!(settings.check().is_err(), "{servers:?}");
         }

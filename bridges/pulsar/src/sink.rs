@@ -1,6 +1,7 @@
 //! Writes one topic: where keys go, whether the brokers answer, and the lanes.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Weak,
         atomic::{AtomicU32, Ordering},
@@ -42,7 +43,8 @@ impl PulsarSink {
     pub async fn open(cluster: Arc<Cluster>, spec: SinkSpec) -> Result<Arc<PulsarSink>, Fault> {
         let wrong = |what: String| Fault::new(FaultKind::Unavailable(Why::Down), Scope::Cluster, what);
         let topic = Topic::parse(&spec.topic).map_err(wrong)?;
-        let compression = compression(&spec).map_err(|e| wrong(format!("the options of the topic {topic}: {e}")))?;
+        let compression =
+            compression(&spec.options).map_err(|e| wrong(format!("the options of the topic {topic}: {e}")))?;
         let partitions = cluster.partitions_of(&topic).await?;
         let max_message = match &cluster.admin {
             // Without permission to ask it is found out by the broker's refusal.
@@ -144,10 +146,13 @@ impl Sink for PulsarSink {
     }
 }
 
+/// Every option's name.
+pub(crate) const OPTIONS: &[&str] = &["compressionType"];
+
 /// Reads the topic's options, by the Java client's names.
-fn compression(spec: &SinkSpec) -> Result<CompressionType, String> {
+pub(crate) fn compression(options: &BTreeMap<String, String>) -> Result<CompressionType, String> {
     let mut compression = CompressionType::None;
-    for (name, value) in &spec.options {
+    for (name, value) in options {
         match (name.as_str(), value.to_ascii_uppercase().as_str()) {
             ("compressionType", "NONE") => compression = CompressionType::None,
             ("compressionType", "LZ4") => compression = CompressionType::Lz4,
@@ -202,30 +207,17 @@ impl Drop for Doubt {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use trestle_core::Guarantee;
-
     use super::*;
 
-    fn spec(options: &[(&str, &str)]) -> SinkSpec {
-        SinkSpec {
-            topic: "t".into(),
-            route: "r".into(),
-            hop: "deliver",
-            fenced: false,
-            split_large: false,
-            send_timeout: Duration::from_secs(3),
-            guarantee: Guarantee::Replicated,
-            options: options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect::<BTreeMap<_, _>>(),
-        }
+    fn compression(options: &[(&str, &str)]) -> Result<CompressionType, String> {
+        super::compression(&options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect())
     }
 
     #[test]
     fn options_have_the_java_clients_names_and_unknown_ones_are_refused() {
-        assert_eq!(compression(&spec(&[])), Ok(CompressionType::None));
-        assert_eq!(compression(&spec(&[("compressionType", "lz4")])), Ok(CompressionType::Lz4));
-        assert!(compression(&spec(&[("compressionType", "SNAPPY")])).unwrap_err().contains("LZ4"));
-        assert!(compression(&spec(&[("compression", "LZ4")])).unwrap_err().contains("compressionType"));
+        assert_eq!(compression(&[]), Ok(CompressionType::None));
+        assert_eq!(compression(&[("compressionType", "lz4")]), Ok(CompressionType::Lz4));
+        assert!(compression(&[("compressionType", "SNAPPY")]).unwrap_err().contains("LZ4"));
+        assert!(compression(&[("compression", "LZ4")]).unwrap_err().contains("compressionType"));
     }
 }

@@ -12,7 +12,7 @@
 
 mod consumer;
 mod flow;
-mod options;
+pub(crate) mod options;
 mod orders;
 mod pace;
 mod partition;

@@ -21,4 +21,4 @@ mod unit;
 mod wire;
 
 pub use connector::connector;
-pub use settings::{CLUSTER_OPTIONS, Durability, SINK_OPTIONS, Settings};
+pub use settings::{CLUSTER_OPTIONS, Durability, SINK_OPTIONS, Settings, check_options};

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use trestle_core::{OptionsOf, WrongOption};
 
 /// A RocketMQ cluster in the route table, reached by the remoting protocol.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -96,6 +97,21 @@ impl Millis {
     }
 }
 
+/// The options that are wrong: a name that is not known, or a value that its name does not take.
+pub fn check_options(of: OptionsOf, options: &BTreeMap<String, String>) -> Vec<WrongOption> {
+    const READ: [&str; 3] = [CLUSTER_OPTIONS[0].0, CLUSTER_OPTIONS[1].0, CLUSTER_OPTIONS[2].0];
+    let known: &'static [&str] = if of == OptionsOf::Sink { &SINK_OPTIONS } else { &READ };
+    let wrong = |(name, value): (&String, &String)| {
+        if !known.contains(&name.as_str()) {
+            return Some(WrongOption::unknown(name, known));
+        }
+        let one = BTreeMap::from([(name.clone(), value.clone())]);
+        let read = if of == OptionsOf::Sink { switches(&one).map(drop) } else { Millis::read(&[&one]).map(drop) };
+        read.err().map(|problem| WrongOption::value(name, problem.trim_start_matches("options: ")))
+    };
+    options.iter().filter_map(wrong).collect()
+}
+
 /// Whether each of [`SINK_OPTIONS`] is on.
 pub fn switches(options: &BTreeMap<String, String>) -> Result<Vec<&'static str>, String> {
     let mut on = Vec::new();
@@ -141,5 +157,12 @@ mod tests {
         assert!(Millis::read(&[&options("rebalanceInterval", "0")]).is_err());
         assert_eq!(switches(&options("trestleId", "true")).unwrap(), ["trestleId"]);
         assert!(switches(&options("trestleId", "yes")).is_err() && switches(&options("tag", "true")).is_err());
+        let wrong = |of, name, value| check_options(of, &options(name, value)).first().map(|w| w.known.is_some());
+        assert_eq!(wrong(OptionsOf::Source, "rebalanceInterval", "700"), None);
+        assert_eq!(wrong(OptionsOf::Source, "rebalanceInterval", "soon"), Some(false));
+        assert_eq!(wrong(OptionsOf::Source, "trestleId", "true"), Some(true));
+        assert_eq!(wrong(OptionsOf::Sink, "trestleId", "true"), None);
+        assert_eq!(wrong(OptionsOf::Sink, "trestleId", "1"), Some(false));
+        assert_eq!(wrong(OptionsOf::Cluster, "rebalanceIntervall", "1"), Some(true));
     }
 }

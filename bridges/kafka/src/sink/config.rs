@@ -3,7 +3,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use trestle_core::{Fault, FaultKind, Guarantee, Limits, Scope, SinkSpec, Why};
 
-use crate::settings::{Settings, check_options};
+use crate::{options, settings::Settings};
 
 /// Behind a request in flight librdkafka polls busily, so a partition has one unit of this size in flight.
 const UNIT_MESSAGES: usize = 500;
@@ -29,7 +29,7 @@ pub(super) fn producer(
     spec: &SinkSpec,
     max_message: Option<usize>,
 ) -> Result<ClientConfig, Fault> {
-    check_options(&spec.options).map_err(|wrong| {
+    options::refused(&spec.options).map_err(|wrong| {
         let detail = format!("the options of the topic {}: {wrong}", spec.topic);
         Fault::new(FaultKind::Unavailable(Why::Down), Scope::Cluster, detail)
     })?;

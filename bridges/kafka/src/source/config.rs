@@ -1,7 +1,7 @@
 use rdkafka::ClientConfig;
 use trestle_core::{Fault, Scope, SourceSpec, Why};
 
-use crate::settings::{Settings, check_options};
+use crate::{options, settings::Settings};
 
 /// Bytes of a record beyond key, value and headers, and of its batch.
 const RECORD_SLACK: usize = 64 * 1024;
@@ -15,7 +15,7 @@ const SESSION_MS: &str = "10000";
 const QUEUED_MESSAGES: std::ops::RangeInclusive<usize> = 100..=100_000;
 
 pub(super) fn consumer(settings: &Settings, spec: &SourceSpec) -> Result<ClientConfig, Fault> {
-    check_options(&spec.options).map_err(|wrong| {
+    options::refused(&spec.options).map_err(|wrong| {
         let detail = format!("the options of the topic {}: {wrong}", spec.topic);
         Fault::new(trestle_core::FaultKind::Unavailable(Why::Down), Scope::Cluster, detail)
     })?;

@@ -11,6 +11,9 @@ pub(super) const RECEIVER_QUEUE_BYTES: u64 = 1 << 20;
 /// And never more than this.
 pub(super) const RECEIVER_QUEUE_MOST: u32 = 1_000;
 
+/// Every name.
+pub(crate) const NAMES: &[&str] = &["receiverQueueSize", "ackTimeoutMillis", "negativeAckRedeliveryDelayMicros"];
+
 /// - `receiverQueueSize`: messages on their way for a partition. Without it [`RECEIVER_QUEUE`], or as many as 1 MiB holds
 ///   where messages are small. What the pipeline grants in bytes bounds it further.
 /// - `ackTimeoutMillis` (30 s in other clients): a message that nobody holds for so long is delivered again. Here the
@@ -19,7 +22,7 @@ pub(super) const RECEIVER_QUEUE_MOST: u32 = 1_000;
 /// - `negativeAckRedeliveryDelayMicros`: how long a message that was given back waits where order does not matter. A
 ///   failover subscription keeps order, so it does not wait. Without effect as well.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub(super) struct Options {
+pub(crate) struct Options {
     pub receiver_queue: Option<u32>,
 }
 
@@ -36,7 +39,7 @@ impl Options {
                 }
                 "ackTimeoutMillis" | "negativeAckRedeliveryDelayMicros" => {}
                 _ => {
-                    let known = "receiverQueueSize, ackTimeoutMillis, negativeAckRedeliveryDelayMicros";
+                    let known = NAMES.join(", ");
                     return Err(illegal(format!("`{name}` is no option of a Pulsar source; there are {known}")));
                 }
             }
@@ -61,6 +64,9 @@ mod tests {
     fn what_is_no_option_is_refused_by_name() {
         assert_eq!(parse("receiverQueueSize", "7").unwrap().receiver_queue, Some(7));
         assert_eq!(parse("ackTimeoutMillis", "30000").unwrap(), Options::default());
+        for name in NAMES {
+            assert!(parse(name, "1").is_ok(), "{name}");
+        }
         for (name, value) in [("receiverQueueSize", "0"), ("receiverQueueSize", "x"), ("receiverqueuesize", "1")] {
             assert!(parse(name, value).unwrap_err().detail.contains(name), "{name}");
         }
