@@ -18,8 +18,12 @@ keep_waiting() { # SECONDS SERVICE WHAT: one round of waiting
 
 last_words() { compose logs --tail=15 "$1" >&2 || true; }
 
+container() { # SERVICE: its id
+  docker ps -aq --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$1"
+}
+
 state() { # SERVICE: running-healthy, running-starting, exited-unhealthy, ...
-  docker inspect -f '{{.State.Status}}-{{if .State.Health}}{{.State.Health.Status}}{{end}}' $(compose ps -q "$1") 2> /dev/null
+  docker inspect -f '{{.State.Status}}-{{if .State.Health}}{{.State.Health.Status}}{{end}}' $(container "$1") 2> /dev/null
 }
 
 start() {

@@ -3,8 +3,12 @@
 customers=(alice bob carol dave erin)
 each=20
 total=$((${#customers[@]} * each))
-producer=(/opt/kafka/bin/kafka-console-producer.sh --bootstrap-server kafka:9091 --topic orders)
+producer=(/opt/kafka/bin/kafka-console-producer.sh --bootstrap-server kafka:9091 --topic orders
+  --reader-property parse.key=true --reader-property key.separator=:)
 reader=(sh mqadmin printMsg -n namesrv:9876 -t orders -d true)
+# mqadmin prints a message as 15 fields and its bytes
+# shellcheck disable=SC2034
+shown='sed -n "s/.*queueId=\([0-9]*\).*queueOffset=\([0-9]*\).*BODY: /queue \1 at \2: /p"'
 
 # One line a message, KEY:VALUE; the customers take turns, so that the order of each can be broken on the way.
 sample() { # RUN
@@ -16,7 +20,7 @@ sample() { # RUN
   done
 }
 
-send_sample() { sample "$1" | docker exec -i trestle-kafka "${producer[@]}" --property parse.key=true --property key.separator=:; }
+send_sample() { sample "$1" | docker exec -i trestle-kafka "${producer[@]}"; }
 
 # The messages of one run in the order in which RocketMQ holds them: customer, order, queue.
 arrived() { # RUN
