@@ -99,6 +99,11 @@ impl Bridge {
         Ok(Metrics::parse(&body))
     }
 
+    /// Its process id.
+    pub fn id(&self) -> Result<u32> {
+        self.child.id().with_context(|| format!("the bridge is gone; {}", self.about()))
+    }
+
     /// `kill -9`; returns once it is gone.
     pub async fn kill(&mut self) -> Result<()> {
         Ok(self.child.kill().await?)
@@ -122,14 +127,14 @@ impl Bridge {
     }
 
     async fn signal(&self, name: &str) -> Result<()> {
-        let id = self.child.id().with_context(|| format!("the bridge is gone; {}", self.about()))?;
+        let id = self.id()?;
         let status = Command::new("kill").args([format!("-{name}"), id.to_string()]).status().await?;
         ensure!(status.success(), "kill -{name} {id} failed");
         Ok(())
     }
 
     pub fn memory(&self) -> Result<Memory> {
-        let id = self.child.id().with_context(|| format!("the bridge is gone; {}", self.about()))?;
+        let id = self.id()?;
         let status = fs::read_to_string(format!("/proc/{id}/status"))?;
         let field = |name: &str| -> Result<u64> {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;

@@ -155,7 +155,6 @@ impl Container {
     pub async fn exec(&self, command: &[&str]) -> Result<String> {
         docker(&[&["exec", &self.id], command].concat()).await
     }
-
 }
 
 impl Drop for Container {

@@ -1,16 +1,17 @@
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::json;
 use testcontainers::{ImageExt, core::IntoContainerPort};
 
 use super::{
     Container, Settings,
     container::image,
-    remoting::{self, call},
+    remoting::{self, Connection, call},
 };
 use crate::{TcpProxy, docker::network, free_port};
 
 // RequestCode.java
 const UPDATE_AND_CREATE_TOPIC: u32 = 17;
+const GET_MAX_OFFSET: u32 = 30;
 const GET_BROKER_CLUSTER_INFO: u32 = 106;
 const UPDATE_AND_CREATE_SUBSCRIPTIONGROUP: u32 = 200;
 
@@ -81,6 +82,23 @@ impl RocketMq {
         let first = self.namesrv.split(';').next().unwrap_or_default();
         let body = call(first, GET_BROKER_CLUSTER_INFO, json!({}), &[]).await?;
         Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
+    /// `HOST:PORT` of the broker, as remoting clients are told.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Messages that the broker at `address` has ever stored in a topic.
+    pub async fn stored(address: &str, topic: &str, queues: u32) -> Result<u64> {
+        let (mut connection, mut stored) = (Connection::open(address).await?, 0);
+        for queue in 0..queues {
+            let fields = json!({ "topic": topic, "queueId": queue.to_string() });
+            let answer = connection.request(GET_MAX_OFFSET, &fields, &[]).await?;
+            let offset = answer.header["extFields"]["offset"].as_str().context("no offset")?;
+            stored += offset.parse::<u64>()?;
+        }
+        Ok(stored)
     }
 
     /// Any other remoting request to the broker; gives the answer's body.
