@@ -55,11 +55,13 @@ check_memory() {
 }
 
 check_disk() {
-  local docker_root where free used
+  local docker_root where device free used seen=
   docker_root=$(docker info -f '{{.DockerRootDir}}' 2> /dev/null) || docker_root=/var/lib/docker
   for where in "$cache" "$docker_root"; do
     while ! [ -d "$where" ]; do where=$(dirname "$where"); done
-    read -r free used < <(df -Pm "$where" | awk 'NR == 2 { print $4, int($5) }')
+    read -r device free used < <(df -Pm "$where" | awk 'NR == 2 { print $1, $4, int($5) }')
+    [[ $seen != *" $device "* ]] || continue
+    seen+=" $device "
     ((free >= disk_mb)) || problems+=("$free MB are free on the disk that holds $where, and $disk_mb MB are needed")
     # Its own limit, and not to be raised.
     ((used < 90)) || problems+=("the disk that holds $where is $used % full: RocketMQ takes no messages from 90 % on")
