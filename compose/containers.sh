@@ -27,6 +27,8 @@ state() { # SERVICE: running-healthy, running-starting, exited-unhealthy, ...
 }
 
 start() {
+  # Mounted into containers that run as other users; a checkout made under a strict umask keeps them out.
+  chmod a+r compose/demo.yaml compose/images/*/health.sh
   begin_waiting
   steps up-brokers compose up -d --no-build "${brokers[@]}"
   local waiting=("${brokers[@]}") still name now
