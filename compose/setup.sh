@@ -161,12 +161,12 @@ start_dockerd() {
   as_root rm -f "$cache/dockerd.pid"
   as_root setsid dockerd --data-root "$cache/docker" --pidfile "$cache/dockerd.pid" --group "$(id -gn)" \
     > "$cache/dockerd.log" 2>&1 < /dev/null &
+  local pid=$! deadline=$((SECONDS + 30))
   dockerd_started=yes
-  local deadline=$((SECONDS + 30))
-  while ((SECONDS < deadline)); do
+  while ((SECONDS < deadline)) && kill -0 "$pid" 2> /dev/null; do
     if docker version > /dev/null 2>&1; then return 0; fi
     sleep 0.5
   done
   cat "$cache/dockerd.log" >&2
-  fail "dockerd did not answer within 30 s; its log is above"
+  fail "dockerd does not run, or did not answer within 30 s; its log is above"
 }
