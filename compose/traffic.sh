@@ -24,8 +24,8 @@ send_sample() { sample "$1" | docker exec -i trestle-kafka "${producer[@]}"; }
 
 # The messages of one run in the order in which RocketMQ holds them: customer, order, queue.
 arrived() { # RUN
-  docker exec trestle-rocketmq "${reader[@]}" 2> /dev/null | grep -F "\"run\":\"$1\"" |
-    sed -nE 's/.*queueId=([0-9]+).*queueOffset=([0-9]+).*"customer":"([a-z]+)","order":([0-9]+).*/\1 \2 \3 \4/p' |
+  docker exec trestle-rocketmq "${reader[@]}" |
+    sed -nE '/"run":"'"$1"'"/s/.*queueId=([0-9]+).*queueOffset=([0-9]+).*"customer":"([a-z]+)","order":([0-9]+).*/\1 \2 \3 \4/p' |
     sort -n -k1,1 -k2,2 | awk '{ print $3, $4, $1 }'
 }
 
