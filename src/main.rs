@@ -24,9 +24,10 @@ Exit codes:
   2  the command line or the route table is wrong
 
 Examples:
-  trestle check trestle.yaml    everything that is wrong with a table, or what it comes to
-  trestle run trestle.yaml      carry messages until SIGTERM or SIGINT
-  trestle COMMAND --help        more about a command";
+  trestle check trestle.yaml              everything that is wrong with a table, or what it comes to
+  trestle check trestle.yaml --connect    the same, and whether the clusters agree
+  trestle run trestle.yaml                carry messages until SIGTERM or SIGINT
+  trestle COMMAND --help                  more about a command";
 
 #[derive(Subcommand)]
 enum Command {
@@ -44,6 +45,9 @@ enum Command {
         /// How to say it: `json` writes everything to standard output
         #[arg(long, value_enum, default_value_t)]
         output: Output,
+        /// Ask the clusters as well whether they are there and keep what they are given; nothing is changed on them
+        #[arg(long)]
+        connect: bool,
     },
     /// Print the JSON Schema of the route table
     #[command(after_help = SCHEMA)]
@@ -77,10 +81,14 @@ const CHECK: &str = "\
 Every mistake is told at once, with its line and column, what was expected, and the nearest name that is known.
 Mistakes go to standard error, and what a right table comes to to standard output.
 
-Exit codes: 0 the table is right (there may be warnings), 2 it is wrong
+With --connect the clusters of a right table are asked, side by side and for some 10 s at most: versions, topics and
+partitions, rights as far as they show, retention that could drop what is staged or not yet read, largest messages.
+
+Exit codes: 0 the table is right (there may be warnings), 2 it is wrong, 1 the clusters say no, or one does not answer
 
 Examples:
   trestle check trestle.yaml
+  trestle check trestle.yaml --connect
   trestle check trestle.yaml --output json | jq '.mistakes[] | \"\\(.line): \\(.problem)\"'";
 
 const SCHEMA: &str = "\
@@ -105,7 +113,7 @@ Examples:
 fn main() -> ExitCode {
     let exit = match Arguments::parse().command {
         Command::Run { file } => commands::check::load(&file).map_or_else(|exit| exit, commands::run::run),
-        Command::Check { file, output } => commands::check::check(&file, output),
+        Command::Check { file, output, connect } => commands::check::check(&file, output, connect),
         Command::Schema => commands::schema::schema(),
         Command::Health { address } => commands::health::health(&address),
         Command::Completions { shell } => commands::completions::completions(shell, Arguments::command()),

@@ -188,7 +188,8 @@ impl Setup {
         let durable = Some(Durable { subscription: DEAD_LETTER_SUBSCRIPTION.into() });
         let letters = Ensure { partitions: DEAD_LETTER_PARTITIONS, durable };
         let dead = self.dead_letters.ensure(&self.route.dead_letter.topic, letters).await?;
-        self.warn([&read, &target, &dead]);
+        self.warn(read.losses.iter().chain(&read.unchecked));
+        self.warn([&target, &dead].into_iter().flat_map(|written| written.warnings.iter().chain(&written.unchecked)));
         let dead_letters = self.dead_letters.sink(self.sink_spec(&self.route.dead_letter, "dead-letter")).await?;
         let sink = self.to.sink(self.sink_spec(&hop.to, hop.name)).await?;
         let source = self.from.source(self.source_spec()).await?;
@@ -205,9 +206,9 @@ impl Setup {
         ))
     }
 
-    fn warn(&self, topics: [&TopicInfo; 3]) {
+    fn warn<'a>(&self, warnings: impl Iterator<Item = &'a String>) {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        for warning in topics.into_iter().flat_map(|topic| &topic.warnings) {
+        for warning in warnings {
             if warned.insert(warning.clone()) {
                 tracing::warn!(route = self.route.name, hop = self.route.hops[self.index].name, "{warning}");
             }

@@ -1,5 +1,5 @@
 //! The route table: `shape` is what is written, `table` what is meant. In between every mistake is found at once:
-//! `yaml` (text to a tree with places), `secrets` (`${NAME}`), `conform` (types, by the JSON Schema of `shape`),
+//! `yaml` (text to a tree with places), `recover` (the same behind an error of syntax), `secrets` (`${NAME}`), `conform` (types, by the JSON Schema of `shape`),
 //! `meaning` (names, limits), `options` (the clients' own settings) and `topology` (what routes do to each other).
 
 mod conform;
@@ -8,6 +8,7 @@ mod meaning;
 mod mistake;
 mod options;
 mod quantity;
+mod recover;
 mod scalar;
 mod secrets;
 mod shape;
@@ -32,40 +33,70 @@ pub struct Checked {
     pub table: Option<Table>,
     /// By place in the file.
     pub mistakes: Vec<Mistake>,
+    /// Where everything of the table stands.
+    pub places: Option<Places>,
 }
 
 /// Reads and checks a table, with the environment of this process.
 pub fn load(file: &Path) -> Checked {
     match read(file) {
         Ok(text) => check(file, &text, &|name| std::env::var(name).ok()),
-        Err(mistake) => Checked { table: None, mistakes: vec![*mistake] },
+        Err(mistake) => Checked { table: None, mistakes: vec![*mistake], places: None },
     }
 }
 
 /// Checks a table. Reads nothing but the files that `${file:/path}` names, and connects to nothing.
 pub fn check(file: &Path, text: &str, environment: Environment<'_>) -> Checked {
-    let mut document = yaml::read(text);
-    let mut mistakes = std::mem::take(&mut document.mistakes);
-    let mut table = None;
-    match &mut document.root {
-        Some(root) => {
-            let secrets = secrets::fill(root, text, environment, &mut mistakes);
-            let value = conform::conform(root, &shape::schema(), document.whole, &mut mistakes);
-            if document.whole {
-                table = meaning::check(file, root, value, &mut mistakes);
+    let recover::Readings { rest, before, mut mistakes } = recover::read(text);
+    let (mut table, mut places) = (None, None);
+    let mut hidden = Vec::new();
+    for mut part in before {
+        hidden.push(secrets::fill(&mut part, text, environment, &mut mistakes));
+        conform::conform(&part, &shape::schema(), false, &mut mistakes);
+    }
+    let whole = rest.syntax.is_none();
+    match rest.root {
+        Some(mut root) => {
+            let secrets = secrets::fill(&mut root, text, environment, &mut mistakes);
+            let value = conform::conform(&root, &shape::schema(), whole, &mut mistakes);
+            if whole {
+                table = meaning::check(file, &root, value, &mut mistakes);
             }
-            mistakes.iter_mut().for_each(|mistake| mistake.problem = secrets.scrub(&mistake.problem));
+            hidden.push(secrets.clone());
+            places = Some(Places { root, secrets, text: text.to_owned() });
         }
-        None if document.whole => {
-            mistakes.push(Mistake::at(Span { line: 1, column: 1, width: 1 }, "the table is empty"))
-        }
+        None if whole => mistakes.push(Mistake::at(Span { line: 1, column: 1, width: 1 }, "the table is empty")),
         None => {}
+    }
+    for mistake in &mut mistakes {
+        mistake.problem =
+            hidden.iter().fold(std::mem::take(&mut mistake.problem), |text, secrets| secrets.scrub(&text));
     }
     mistake::complete(&mut mistakes, text);
     if mistakes.iter().any(|mistake| mistake.severity == Severity::Error) {
         table = None;
     }
-    Checked { table, mistakes }
+    Checked { table, mistakes, places }
+}
+
+/// Where everything of a table stands, for what is found out about it later.
+pub struct Places {
+    root: yaml::Node,
+    secrets: secrets::Secrets,
+    text: String,
+}
+
+impl Places {
+    /// Points at what stands at this path of the table, or nearest above it.
+    pub fn mistake(&self, path: &[&str], problem: &str) -> Mistake {
+        Mistake::on(&self.root, path, self.secrets.scrub(problem))
+    }
+
+    /// Sorted by place, each with the line it stands in.
+    pub fn complete(&self, mut mistakes: Vec<Mistake>) -> Vec<Mistake> {
+        mistake::complete(&mut mistakes, &self.text);
+        mistakes
+    }
 }
 
 fn read(file: &Path) -> Result<String, Box<Mistake>> {

@@ -18,7 +18,7 @@ const SECRET_WORDS: [&str; 7] = ["password", "passwd", "secret", "token", "crede
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Values that no message may show.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Secrets(Vec<String>);
 
 impl Secrets {

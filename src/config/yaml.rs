@@ -55,33 +55,45 @@ pub struct Document {
     /// Up to the first error of syntax; whatever was open there ends there.
     pub root: Option<Node>,
     pub mistakes: Vec<Mistake>,
-    /// False after an error of syntax: what is missing in `root` may stand in the rest.
-    pub whole: bool,
+    /// Where reading ended too soon: what is missing in `root` may stand in the rest.
+    pub syntax: Option<Syntax>,
+}
+
+/// An error of syntax.
+#[derive(Clone, Debug)]
+pub struct Syntax {
+    pub line: usize,
+    /// Lines that may have caused it, the likeliest first: a bracket that is never closed is noticed much later.
+    pub blamed: Vec<usize>,
 }
 
 pub fn read(text: &str) -> Document {
     let mut loader = Loader::default();
     let mut parser = Parser::new_from_str(text);
-    let whole = loop {
+    let mut last = 1;
+    let syntax = loop {
         match parser.next_event() {
-            None => break true,
+            None => break None,
             Some(Ok((event, range))) => {
+                last = range.start.line();
                 if let Err(stop) = loader.take(event, range) {
+                    let line = stop.line;
                     loader.mistakes.push(*stop);
-                    break false;
+                    break Some(Syntax { line, blamed: vec![line] });
                 }
             }
             Some(Err(error)) => {
                 let at = Span { line: error.marker().line(), column: error.marker().col() + 1, width: 1 };
                 loader.mistakes.push(Mistake::at(at, format!("this is not YAML: {}", error.info())));
-                break false;
+                let blamed = loader.bracket(text).into_iter().chain([at.line, last]).collect();
+                break Some(Syntax { line: at.line, blamed });
             }
         }
     };
     while !loader.open.is_empty() {
         loader.close();
     }
-    Document { root: loader.root, mistakes: loader.mistakes, whole }
+    Document { root: loader.root, mistakes: loader.mistakes, syntax }
 }
 
 impl Node {
@@ -139,6 +151,15 @@ struct Open {
 }
 
 impl Loader {
+    /// The line of the outermost bracket that is open.
+    fn bracket(&self, text: &str) -> Option<usize> {
+        let is_bracket = |span: &Span| {
+            let line = text.lines().nth(span.line - 1).unwrap_or_default();
+            matches!(line.chars().nth(span.column - 1), Some('{' | '['))
+        };
+        self.open.iter().map(|open| open.node.span).find(is_bracket).map(|span| span.line)
+    }
+
     fn take(&mut self, event: Event<'_>, range: Range) -> Result<(), Box<Mistake>> {
         let span = span(range);
         match event {
@@ -246,7 +267,7 @@ mod tests {
     #[test]
     fn what_stands_before_an_error_of_syntax_is_still_read() {
         let document = read("a: 1\nb: {c: 2, d: ]\n");
-        assert!(!document.whole);
+        assert!(document.syntax.is_some());
         assert_eq!(document.mistakes.len(), 1);
         assert_eq!(document.mistakes[0].line, 2);
         let root = document.root.unwrap();
@@ -264,8 +285,8 @@ mod tests {
     #[test]
     fn deep_nesting_is_refused_before_it_can_hurt() {
         let document = read(&"[".repeat(10_000));
-        assert!(!document.whole && document.mistakes.len() == 1);
+        assert!(document.syntax.is_some() && document.mistakes.len() == 1);
         let document = read(&"- ".repeat(10_000));
-        assert!(!document.whole && document.mistakes.len() == 1);
+        assert!(document.syntax.is_some() && document.mistakes.len() == 1);
     }
 }

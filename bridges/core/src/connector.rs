@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use crate::{BoxFuture, Fault, Sink, Source, SourceControl};
+use crate::{BoxFuture, Fault, Sink, Source, SourceControl, Survey, survey};
 
 /// A source and what steers it.
 pub type OpenSource = (Box<dyn Source>, Arc<dyn SourceControl>);
@@ -17,6 +17,12 @@ pub trait Connector: Send + Sync {
 
     /// Creates what is missing (namespace, topic, partitions, subscription) and checks what is there; never takes away.
     fn ensure<'a>(&'a self, topic: &'a str, ensure: Ensure) -> BoxFuture<'a, Result<TopicInfo, Fault>>;
+
+    /// Asks the cluster who it is and what it says of these topics, and changes nothing: no topic, subscription or group
+    /// comes into being. The fault says which address did not answer, and why.
+    fn survey<'a>(&'a self, topics: &'a [String]) -> BoxFuture<'a, Result<Survey, Fault>> {
+        Box::pin(async move { Ok(survey::describe_each(self, topics).await) })
+    }
 }
 
 /// What reads, and what steers it.
@@ -73,13 +79,20 @@ pub enum Guarantee {
     Accepted,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct TopicInfo {
     pub partitions: u32,
     /// Bytes of a message at most, where the cluster says it.
     pub max_message: Option<usize>,
-    /// What could make messages vanish or be refused here, in sentences for people.
+    /// Whether [`Connector::ensure`] can give it more partitions.
+    pub grows: bool,
+    /// What could make messages vanish before a group has read them, in sentences for people. A topic with any cannot
+    /// hold what must stay ([`Ensure::durable`]).
+    pub losses: Vec<String>,
+    /// What could refuse or change messages that are written here.
     pub warnings: Vec<String>,
+    /// What could not be found out.
+    pub unchecked: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -12,6 +12,7 @@ mod position;
 mod sink;
 mod slice;
 mod source;
+mod survey;
 mod tracker;
 
 pub use batch::{Ack, Batch};
@@ -25,6 +26,7 @@ pub use position::{Epoch, PartitionId, Position};
 pub use sink::{Lane, LaneKey, Limits, Sink};
 pub use slice::Slice;
 pub use source::{Done, Event, Lag, Source, SourceControl};
+pub use survey::{Survey, Surveyed};
 pub use tracker::{Restart, Tracker};
 
 /// A boxed future that owns or borrows for `'a`; affordable once a batch, not once a message.

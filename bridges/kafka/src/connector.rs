@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
-use trestle_core::{BoxFuture, Connector, Ensure, Fault, Sink, SinkSpec, SourcePair, SourceSpec, TopicInfo};
+use trestle_core::{BoxFuture, Connector, Ensure, Fault, Sink, SinkSpec, SourcePair, SourceSpec, Survey, TopicInfo};
 
-use crate::{settings::Settings, sink, source, topic};
+use crate::{settings::Settings, sink, source, survey, topic};
 
 pub(crate) struct Kafka {
     cluster: String,
@@ -30,5 +30,9 @@ impl Connector for Kafka {
 
     fn ensure<'a>(&'a self, topic: &'a str, ensure: Ensure) -> BoxFuture<'a, Result<TopicInfo, Fault>> {
         Box::pin(topic::ensure(self.settings.base(&Default::default()), &self.cluster, topic, ensure))
+    }
+
+    fn survey<'a>(&'a self, topics: &'a [String]) -> BoxFuture<'a, Result<Survey, Fault>> {
+        Box::pin(survey::survey(&self.settings, &self.cluster, topics))
     }
 }

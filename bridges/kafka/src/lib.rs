@@ -8,6 +8,7 @@ mod options;
 mod settings;
 mod sink;
 mod source;
+mod survey;
 mod topic;
 mod translate;
 

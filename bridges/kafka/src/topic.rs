@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication, TopicResult},
+    admin::{
+        AdminClient, AdminOptions, ConfigResource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+        TopicResult,
+    },
     client::DefaultClientContext,
     error::KafkaError,
     types::RDKafkaErrorCode as Code,
@@ -50,22 +53,29 @@ impl TopicConfig {
         }
     }
 
-    fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
+    /// What could make messages vanish before they are read.
+    fn losses(&self) -> Vec<String> {
+        let mut losses = Vec::new();
         if self.compacted() {
-            warnings.push(
-                "cleanup.policy has compact: of messages with the same key only the newest stay, and one without a key is refused"
-                    .into(),
-            );
+            losses.push("cleanup.policy has compact: of messages with the same key only the newest stay".into());
         }
         if self.deletes() {
             if let Some(millis) = self.retention_ms.filter(|millis| *millis >= 0) {
                 let hours = millis / 3_600_000;
-                warnings.push(format!("retention.ms is {millis}: messages vanish after {hours} hours, read or not"));
+                losses.push(format!("retention.ms is {millis}: messages vanish after {hours} hours, read or not"));
             }
             if let Some(bytes) = self.retention_bytes.filter(|bytes| *bytes >= 0) {
-                warnings.push(format!("retention.bytes is {bytes}: the oldest messages of a larger partition vanish"));
+                losses.push(format!("retention.bytes is {bytes}: the oldest messages of a larger partition vanish"));
             }
+        }
+        losses
+    }
+
+    /// What could refuse or change messages that are written.
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.compacted() {
+            warnings.push("cleanup.policy has compact: a message without a key is refused".into());
         }
         if self.timestamp_type.as_deref() == Some("LogAppendTime") {
             warnings.push(
@@ -75,12 +85,39 @@ impl TopicConfig {
         }
         warnings
     }
+
+    pub(crate) fn info(&self, partitions: u32) -> TopicInfo {
+        let unread = self == &TopicConfig::default();
+        TopicInfo {
+            partitions,
+            max_message: self.max_message_bytes,
+            grows: true,
+            losses: self.losses(),
+            warnings: self.warnings(),
+            unchecked: unread.then(|| UNREAD.to_owned()).into_iter().collect(),
+        }
+    }
+
+    pub(crate) fn read(found: &ConfigResource) -> Self {
+        let value = |name| found.get(name).and_then(|entry| entry.value.clone());
+        let number = |name| value(name).and_then(|value| value.parse().ok());
+        TopicConfig {
+            max_message_bytes: value("max.message.bytes").and_then(|value| value.parse().ok()),
+            cleanup_policy: value("cleanup.policy"),
+            retention_ms: number("retention.ms"),
+            retention_bytes: number("retention.bytes"),
+            timestamp_type: value("message.timestamp.type"),
+        }
+    }
 }
+
+const UNREAD: &str = "the topic's settings could not be read, so nothing is known of its retention and its largest message: \
+                      grant the user DescribeConfigs";
 
 pub(crate) async fn describe(config: ClientConfig, cluster: &str, topic: &str) -> Result<TopicInfo, Fault> {
     let doing = format!("describing the topic {topic} on {cluster}");
     let (partitions, settings) = inspect(config, &doing, topic).await?;
-    Ok(TopicInfo { partitions, max_message: settings.max_message_bytes, warnings: settings.warnings() })
+    Ok(settings.info(partitions))
 }
 
 /// Number of partitions and settings. The settings are empty where the user may not read them.
@@ -117,8 +154,7 @@ pub(crate) async fn ensure(
         let detail = format!("{doing}: messages that wait here could vanish: {danger}");
         return Err(Fault::new(FaultKind::Unavailable(Why::Permission), Scope::Cluster, detail));
     }
-    let warnings = settings.warnings();
-    Ok(TopicInfo { partitions: there.max(wanted), max_message: settings.max_message_bytes, warnings })
+    Ok(settings.info(there.max(wanted)))
 }
 
 /// An admin client that is made and destroyed off the runtime: both may block.
@@ -158,15 +194,7 @@ impl<'a> Client<'a> {
         let Some(Ok(found)) = answer.ok().and_then(|all| all.into_iter().next()) else {
             return TopicConfig::default();
         };
-        let value = |name| found.get(name).and_then(|entry| entry.value.clone());
-        let number = |name| value(name).and_then(|value| value.parse().ok());
-        TopicConfig {
-            max_message_bytes: value("max.message.bytes").and_then(|value| value.parse().ok()),
-            cleanup_policy: value("cleanup.policy"),
-            retention_ms: number("retention.ms"),
-            retention_bytes: number("retention.bytes"),
-            timestamp_type: value("message.timestamp.type"),
-        }
+        TopicConfig::read(&found)
     }
 
     async fn create(&self, topic: &str, partitions: u32, durable: bool) -> Result<(), Fault> {
@@ -226,7 +254,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(|error| Fault::down(format!("{doing}: {error}")))
 }
 
-fn options() -> AdminOptions {
+pub(crate) fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT))
 }
 
@@ -243,10 +271,12 @@ mod tests {
             timestamp_type: Some("LogAppendTime".into()),
             max_message_bytes: None,
         };
-        let warnings = config.warnings().join("\n");
-        for said in ["compact", "after 2 hours", "LogAppendTime"] {
-            assert!(warnings.contains(said), "{warnings}");
-        }
-        assert!(TopicConfig::default().warnings().is_empty());
+        let info = config.info(1);
+        let (losses, warnings) = (info.losses.join("\n"), info.warnings.join("\n"));
+        assert!(losses.contains("compact") && losses.contains("after 2 hours"), "{losses}");
+        assert!(warnings.contains("without a key") && warnings.contains("LogAppendTime"), "{warnings}");
+        assert_eq!(!info.losses.is_empty(), config.may_lose().is_some(), "what is said is what is refused");
+        let unread = TopicConfig::default().info(1);
+        assert!(unread.losses.is_empty() && unread.unchecked.len() == 1);
     }
 }

@@ -312,7 +312,7 @@ impl State {
         let partitions = self.partitions(topic).filter(|n| *n > 0);
         let unknown = || Fault::unavailable(Why::UnknownTopic, format!("memory: there is no topic {topic}"));
         let partitions = partitions.ok_or_else(unknown)?;
-        Ok(TopicInfo { partitions, max_message: Some(self.settings.max_message), warnings: Vec::new() })
+        Ok(TopicInfo { partitions, max_message: Some(self.settings.max_message), grows: true, ..TopicInfo::default() })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::de::DeserializeOwned;
-use trestle_core::{Fault, Why};
+use trestle_core::{Fault, FaultKind, Why};
 
 use crate::{
     access::Access,
@@ -129,6 +129,47 @@ impl Admin {
         })
     }
 
+    /// Of the broker that answers: "4.0.4".
+    pub async fn version(&self) -> Result<String, Fault> {
+        let path = "brokers/version";
+        let answer = self.call("GET", path, "").await?;
+        match answer.status {
+            200 => Ok(String::from_utf8_lossy(&answer.body).trim().to_owned()),
+            _ => Err(self.fault("GET", path, &answer)),
+        }
+    }
+
+    /// How many brokers share the cluster.
+    pub async fn brokers(&self) -> Result<usize, Fault> {
+        self.get::<Vec<String>>("brokers").await.map(|brokers| brokers.len())
+    }
+
+    /// What stands in the way of making the topic.
+    pub async fn obstacle(&self, topic: &Topic) -> Result<Option<String>, Fault> {
+        if self.call("GET", &format!("namespaces/{}", topic.namespace()), "").await?.status != 404 {
+            return Ok(None);
+        }
+        let tenant = &topic.tenant;
+        // Whoever may not ask for tenants is answered something else.
+        let missing = self.call("GET", &format!("tenants/{tenant}"), "").await?.status == 404;
+        Ok(missing.then(|| format!("there is no tenant `{tenant}`; create it: `pulsar-admin tenants create {tenant}`")))
+    }
+
+    /// The policies that a new topic of the namespace would have; those of the broker's own file are not told.
+    pub async fn namespace_policies(&self, topic: &Topic) -> Result<Policies, Fault> {
+        let of = |policy: &str| format!("namespaces/{}/{policy}", topic.namespace());
+        Ok(Policies {
+            message_ttl_seconds: self.get_optional(&of("messageTTL")).await.or_else(none_yet)?,
+            backlog_quotas: self.get_optional(&of("backlogQuotaMap")).await.or_else(none_yet)?.unwrap_or_default(),
+            inactive: self.get_optional(&of("inactiveTopicPolicies")).await.or_else(none_yet)?,
+            subscription_expiration_minutes: self
+                .get_optional(&of("subscriptionExpirationTime"))
+                .await
+                .or_else(none_yet)?,
+            max_message: None,
+        })
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Fault> {
         let answer = self.call("GET", path, "").await?;
         self.json("GET", path, &answer)
@@ -187,6 +228,11 @@ impl Admin {
             _ => Fault::down(detail),
         }
     }
+}
+
+/// A namespace that is not there has no policies.
+fn none_yet<T>(fault: Fault) -> Result<Option<T>, Fault> {
+    if fault.kind == FaultKind::Unavailable(Why::UnknownTopic) { Ok(None) } else { Err(fault) }
 }
 
 fn path(topic: &Topic) -> String {

@@ -138,6 +138,18 @@ impl Cluster {
         }
     }
 
+    /// One of the hosts answers.
+    pub async fn reach(&self) -> Result<(), Fault> {
+        let what = || format!("cluster {} cannot be reached", self.name);
+        self.ask().await.map(drop).map_err(|e| classify::fault(what(), &e))
+    }
+
+    /// Whether there is such a topic. Asking for its partitions could make it, where the broker makes topics by itself.
+    pub async fn is_there(&self, topic: &Topic) -> Result<bool, Fault> {
+        let (whole, first) = (topic.to_string(), topic.partition(0, true));
+        Ok(self.topics_of(topic).await?.iter().any(|there| *there == whole || *there == first))
+    }
+
     /// The partitions of a topic that exists; 0 for one without any. [`Why::UnknownTopic`] when there is no such topic.
     pub async fn partitions_of(&self, topic: &Topic) -> Result<u32, Fault> {
         let partitions = self.partition_metadata(topic).await?;

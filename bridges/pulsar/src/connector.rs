@@ -9,7 +9,8 @@ use pulsar::message::proto::{
     command_subscribe::{InitialPosition, SubType},
 };
 use trestle_core::{
-    BoxFuture, Connector, Ensure, Fault, FaultKind, Scope, Sink, SinkSpec, SourcePair, SourceSpec, TopicInfo, Why,
+    BoxFuture, Connector, Ensure, Fault, FaultKind, Scope, Sink, SinkSpec, SourcePair, SourceSpec, Survey, TopicInfo,
+    Why,
 };
 
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
 };
 
 pub(crate) struct PulsarConnector {
-    cluster: Arc<Cluster>,
+    pub(crate) cluster: Arc<Cluster>,
 }
 
 impl PulsarConnector {
@@ -32,7 +33,7 @@ impl PulsarConnector {
         Ok(PulsarConnector { cluster: Arc::new(Cluster::new(name, settings)?) })
     }
 
-    async fn describe(&self, topic: &Topic) -> Result<TopicInfo, Fault> {
+    pub(crate) async fn describe(&self, topic: &Topic) -> Result<TopicInfo, Fault> {
         let partitions = match &self.cluster.admin {
             Some(admin) => {
                 let missing = || format!("there is no topic {topic} on cluster {}; create it", self.cluster.name);
@@ -44,18 +45,20 @@ impl PulsarConnector {
         let mut info = TopicInfo {
             partitions: partitions.max(1),
             max_message: Some(connection.max_message()),
-            warnings: Vec::new(),
+            // A topic without partitions can never get any.
+            grows: partitions > 0 && self.cluster.admin.is_some(),
+            ..TopicInfo::default()
         };
         match &self.cluster.admin {
             Some(admin) => match admin.policies(topic).await {
                 Ok(policies) => {
-                    info.warnings = policies.losses(&topic.namespace());
-                    info.warnings.extend(policies.warnings());
+                    info.losses = policies.losses(&topic.namespace());
+                    info.warnings = policies.warnings();
                     info.max_message = info.max_message.min(policies.max_message().or(info.max_message));
                 }
-                Err(fault) => info.warnings.push(format!("the policies of {topic} could not be read: {fault}")),
+                Err(fault) => info.unchecked.push(format!("the policies of {topic} could not be read: {fault}")),
             },
-            None => info.warnings.push(self.unchecked(topic)),
+            None => info.unchecked.push(self.unchecked(topic)),
         }
         Ok(info)
     }
@@ -153,7 +156,7 @@ impl PulsarConnector {
     }
 }
 
-fn parse(topic: &str) -> Result<Topic, Fault> {
+pub(crate) fn parse(topic: &str) -> Result<Topic, Fault> {
     Topic::parse(topic).map_err(|e| Fault::new(FaultKind::Unavailable(Why::UnknownTopic), Scope::Cluster, e))
 }
 
@@ -172,5 +175,9 @@ impl Connector for PulsarConnector {
 
     fn ensure<'a>(&'a self, topic: &'a str, ensure: Ensure) -> BoxFuture<'a, Result<TopicInfo, Fault>> {
         async move { self.ensure(&parse(topic)?, &ensure).await }.boxed()
+    }
+
+    fn survey<'a>(&'a self, topics: &'a [String]) -> BoxFuture<'a, Result<Survey, Fault>> {
+        self.survey(topics).boxed()
     }
 }

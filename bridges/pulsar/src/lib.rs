@@ -21,6 +21,7 @@ mod protobuf;
 mod settings;
 mod sink;
 mod source;
+mod survey;
 mod tls;
 mod topic;
 mod translate;

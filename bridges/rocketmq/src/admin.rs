@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 use trestle_core::{Ensure, Fault, TopicInfo, Why};
 
 use crate::{
-    client::{BROKER_LIMIT, Client},
+    client::{BROKER_LIMIT, BrokerConfig, Client},
     remoting::{Request, codes::request},
     route::Route,
 };
@@ -23,14 +23,26 @@ pub async fn describe(client: &Client, topic: &str) -> Result<TopicInfo, Fault> 
     check_name(topic)
         .map_err(|error| Fault::unavailable(Why::UnknownTopic, format!("{}: {error}", client.at(topic))))?;
     let route = client.route(topic).await?;
-    let (max_message, hours) = limits(client, &route).await;
-    let mut warnings = Vec::new();
-    if let Some(hours) = hours {
-        warnings.push(format!(
+    let limits = limits(client, &route).await;
+    Ok(info(topic, &route, &limits))
+}
+
+pub fn info(topic: &str, route: &Route, limits: &Limits) -> TopicInfo {
+    let kept = |hours| {
+        format!(
             "messages of {topic} are deleted after {hours} h (fileReservedTime), read or not, and earlier when the broker's disk fills up"
-        ));
+        )
+    };
+    let unknown =
+        "the broker does not tell its settings, so nothing is known of `fileReservedTime` and `maxMessageSize`";
+    TopicInfo {
+        partitions: partitions(route),
+        max_message: limits.max_message,
+        grows: true,
+        losses: limits.hours.filter(|hours| *hours < DURABLE_HOURS).map(kept).into_iter().collect(),
+        warnings: Vec::new(),
+        unchecked: limits.hours.is_none().then(|| unknown.to_owned()).into_iter().collect(),
     }
-    Ok(TopicInfo { partitions: partitions(&route), max_message, warnings })
 }
 
 pub async fn ensure(client: &Client, topic: &str, ensure: Ensure) -> Result<TopicInfo, Fault> {
@@ -47,7 +59,7 @@ pub async fn ensure(client: &Client, topic: &str, ensure: Ensure) -> Result<Topi
         spread(client, topic, wanted).await?;
     }
     if let Some(durable) = ensure.durable {
-        let (_, hours) = limits(client, &client.route(topic).await?).await;
+        let hours = limits(client, &client.route(topic).await?).await.hours;
         if hours.is_none_or(|hours| hours < DURABLE_HOURS) {
             let kept = hours.map_or_else(|| "an unknown time".into(), |hours| format!("{hours} h"));
             return Err(Fault::down(format!(
@@ -64,16 +76,28 @@ fn partitions(route: &Route) -> u32 {
     route.writable().len().max(route.readable().len()) as u32
 }
 
-/// `maxMessageSize` in bytes and `fileReservedTime` in hours, the lowest of any master that lets us ask.
-async fn limits(client: &Client, route: &Route) -> (Option<usize>, Option<u64>) {
-    let (mut size, mut hours) = (None, None);
-    for (_, address) in route.masters() {
-        let Some(config) = client.broker_config(address).await else { continue };
-        let lower = |known: Option<u64>, name| config.number(name).into_iter().chain(known).min();
-        size = lower(size, "maxMessageSize");
-        hours = lower(hours, "fileReservedTime");
+/// The lowest of the brokers that let us ask.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    /// `maxMessageSize`, in bytes.
+    pub max_message: Option<usize>,
+    /// `fileReservedTime`.
+    pub hours: Option<u64>,
+}
+
+impl Limits {
+    pub fn lowest<'a>(configs: impl Iterator<Item = &'a BrokerConfig> + Clone) -> Self {
+        let lowest = |name| configs.clone().filter_map(|config| config.number(name)).min();
+        Limits { max_message: lowest("maxMessageSize").map(|bytes| bytes as usize), hours: lowest("fileReservedTime") }
     }
-    (size.map(|bytes| bytes as usize), hours)
+}
+
+async fn limits(client: &Client, route: &Route) -> Limits {
+    let mut configs = Vec::new();
+    for (_, address) in route.masters() {
+        configs.extend(client.broker_config(address).await);
+    }
+    Limits::lowest(configs.iter())
 }
 
 /// Gives every master an equal share of the queues; takes none away.

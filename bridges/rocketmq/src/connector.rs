@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use trestle_core::{
-    BoxFuture, Connector, Ensure, Fault, Guarantee, Sink, SinkSpec, Source, SourceControl, SourceSpec, TopicInfo,
+    BoxFuture, Connector, Ensure, Fault, Guarantee, Sink, SinkSpec, Source, SourceControl, SourceSpec, Survey,
+    TopicInfo,
 };
 
 use crate::{
@@ -9,7 +10,7 @@ use crate::{
     client::Client,
     remoting::Credentials,
     settings::{Durability, Millis, Settings},
-    sink, source,
+    sink, source, survey,
 };
 
 /// A RocketMQ cluster called `cluster` in the route table. An error says what is wrong with the settings; nothing is
@@ -58,5 +59,9 @@ impl Connector for RocketMq {
 
     fn ensure<'a>(&'a self, topic: &'a str, ensure: Ensure) -> BoxFuture<'a, Result<TopicInfo, Fault>> {
         Box::pin(async move { admin::ensure(&self.client(), topic, ensure).await })
+    }
+
+    fn survey<'a>(&'a self, topics: &'a [String]) -> BoxFuture<'a, Result<Survey, Fault>> {
+        Box::pin(async move { survey::survey(&self.client(), topics).await })
     }
 }

@@ -16,6 +16,7 @@ mod route;
 mod settings;
 mod sink;
 mod source;
+mod survey;
 mod translate;
 mod unit;
 mod wire;
