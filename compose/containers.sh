@@ -1,6 +1,5 @@
 # Sourced by compose/demo: Compose, and waiting with a deadline, a sign of life and, when it was in vain, somebody's last words.
 # shellcheck shell=bash
-brokers=(kafka pulsar namesrv rocketmq)
 
 compose() { # COMMAND...
   # (two words, where Compose is docker's subcommand)
@@ -26,12 +25,8 @@ state() { # SERVICE: running-healthy, running-starting, exited-unhealthy, ...
   docker inspect -f '{{.State.Status}}-{{if .State.Health}}{{.State.Health.Status}}{{end}}' $(container "$1") 2> /dev/null
 }
 
-start() {
-  # Mounted into containers that run as other users; a checkout made under a strict umask keeps them out.
-  chmod a+r compose/demo.yaml compose/images/*/health.sh
-  begin_waiting
-  steps up-brokers compose up -d --no-build "${brokers[@]}"
-  local waiting=("${brokers[@]}") still name now
+wait_for() { # SERVICE...
+  local waiting=("$@") still name now
   while ((${#waiting[@]})); do
     still=()
     for name in "${waiting[@]}"; do
@@ -45,6 +40,17 @@ start() {
     waiting=("${still[@]}")
     ((${#waiting[@]} == 0)) || keep_waiting 300 "${waiting[0]}" "for ${waiting[*]}"
   done
+}
+
+start() {
+  # Mounted into containers that run as other users; a checkout made under a strict umask keeps them out.
+  chmod a+r compose/demo.yaml compose/images/*/health.sh
+  begin_waiting
+  # Compose would wait as well, but not say for whom, nor what it said.
+  steps up-first compose up -d --no-build --no-deps kafka pulsar namesrv
+  wait_for namesrv
+  steps up-rocketmq compose up -d --no-build --no-deps rocketmq
+  wait_for kafka pulsar rocketmq
   steps up-trestle compose up -d --no-build trestle
   begin_waiting
   until [[ $(http_get "$TRESTLE_PORT" /readyz | head -n 1) == *" 200 "* ]]; do
