@@ -41,7 +41,8 @@ fn without(lines: &[String], blamed: usize, reached: usize) -> Option<(usize, (V
     let (first, last) = entry(lines, blamed)?;
     let mut lines = lines.to_vec();
     let key = lines[first].split_inclusive(':').next()?.to_owned();
-    if !key.ends_with(':') {
+    // A table in one line of JSON has no such entries.
+    if !key.ends_with(':') || key.trim_start().starts_with(['{', '[', '-']) {
         return None;
     }
     lines[first..=last].iter_mut().for_each(String::clear);

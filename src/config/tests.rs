@@ -211,7 +211,7 @@ memory: { limit: 256 mebibytes }
         "8:22 there is no cluster `mian`",
         "9:34 `a/b` is not a rocketmq topic: `/` is not allowed in it, only letters, digits and %|_-",
         "10:19 `3 seconds long` does not do here",
-        "13:20 rocketmq cannot stage messages",
+        "13:21 rocketmq cannot stage messages",
         "15:5 unknown key `retries`",
         "17:47 the group `shared` is used by route b already",
         "18:33 the routes b -> c -> b feed each other in a circle",

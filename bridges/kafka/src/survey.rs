@@ -39,7 +39,7 @@ type Admin = AdminClient<Heard>;
 
 pub(crate) async fn survey(settings: &Settings, cluster: &str, topics: &[String]) -> Result<Survey, Fault> {
     reach_one(&settings.servers, cluster).await?;
-    let doing = format!("asking cluster {cluster}");
+    let doing = format!("asking cluster {cluster} at {}", settings.servers);
     let heard = Heard::default();
     let admin = Arc::new(open(settings.base(&Default::default()), heard.clone(), &doing).await?);
     let (asked, names) = (admin.clone(), topics.to_vec());

@@ -129,6 +129,11 @@ impl Admin {
         })
     }
 
+    /// `host:port`.
+    pub fn address(&self) -> String {
+        self.base.address()
+    }
+
     /// Of the broker that answers: "4.0.4".
     pub async fn version(&self) -> Result<String, Fault> {
         let path = "brokers/version";

@@ -176,8 +176,10 @@ impl<'a> Judge<'a> {
             Surveyed::There(info) => {
                 self.warn(path, [&info.warnings, &info.unchecked]);
                 if let Some(partitions) = partitions.filter(|partitions| *partitions > info.partitions && !info.grows) {
-                    let problem =
-                        format!("{to} has {} partitions and can get no more; {partitions} are needed", info.partitions);
+                    let problem = format!(
+                        "{to} can get no more partitions than the {} it has; {partitions} are needed",
+                        info.partitions
+                    );
                     self.say(path, Severity::Error, &problem);
                 }
                 &info.losses
@@ -222,8 +224,9 @@ impl<'a> Judge<'a> {
 
     /// What the source takes and the target does not.
     fn sizes(&mut self, path: &[&str], source: Option<&TopicInfo>, target: &TopicInfo) {
+        let Some(source) = source else { return };
         let largest = self.table.memory.largest_message;
-        let comes = source.and_then(|source| source.max_message).map_or(largest, |max| max.min(largest));
+        let comes = source.max_message.map_or(largest, |max| max.min(largest));
         if let Some(max) = target.max_message.filter(|max| *max < comes) {
             let problem = format!(
                 "the topic takes messages of up to {max} bytes, and up to {comes} may come: larger ones are dead-lettered"
