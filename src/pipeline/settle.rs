@@ -70,14 +70,7 @@ mod tests {
         let tracker = Tracker::new(PartitionId(0), || {});
         let mut next = 0;
         let mut slice = |size: &u64| {
-            let message = |offset| Message {
-                key: None,
-                value: None,
-                headers: Default::default(),
-                time: None,
-                position: Position::Offset(offset),
-                defect: None,
-            };
+            let message = |offset| Message::at(Position::Offset(offset));
             let batch = tracker.admit((next..next + size).map(message).collect()).unwrap();
             next += size;
             Slice::whole(Arc::new(batch))

@@ -334,12 +334,9 @@ impl Drop for Member {
 
 pub fn plain() -> Message {
     Message {
-        key: None,
         value: Some(Bytes::from_static(b"value")),
-        headers: Default::default(),
         time: Some(1_700_000_000_123),
-        position: Position::Offset(0),
-        defect: None,
+        ..Message::at(Position::Offset(0))
     }
 }
 

@@ -32,6 +32,11 @@ const MESSAGE_OVERHEAD: usize = 160;
 const HEADER_OVERHEAD: usize = 64;
 
 impl Message {
+    /// With nothing in it: neither key, value, headers nor time.
+    pub fn at(position: Position) -> Self {
+        Message { key: None, value: None, headers: Headers::default(), time: None, position, defect: None }
+    }
+
     /// Bytes of memory this message is charged with: payloads plus a fixed overhead.
     pub fn size(&self) -> usize {
         let optional = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);

@@ -363,14 +363,7 @@ mod tests {
     use super::*;
 
     fn messages(offsets: impl IntoIterator<Item = u64>) -> Vec<Message> {
-        let message = |offset| Message {
-            key: None,
-            value: None,
-            headers: Default::default(),
-            time: None,
-            position: Position::Offset(offset),
-            defect: None,
-        };
+        let message = |offset| Message::at(Position::Offset(offset));
         offsets.into_iter().map(message).collect()
     }
 

@@ -99,14 +99,7 @@ mod tests {
 
     #[test]
     fn a_message_over_the_limit_keeps_its_value_and_is_marked() {
-        let message = Message {
-            key: None,
-            value: Some(Bytes::from(vec![7; 1000])),
-            headers: Headers::default(),
-            time: None,
-            position: Position::Offset(3),
-            defect: None,
-        };
+        let message = Message { value: Some(Bytes::from(vec![7; 1000])), ..Message::at(Position::Offset(3)) };
         assert_eq!(defect(&message, 1000).map(|d| d.cause), Some(Cause::TooLarge));
         assert_eq!(defect(&message, 2000), None);
     }

@@ -14,7 +14,7 @@ pub const SEND_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub fn message(value: u64) -> Message {
     let value = Some(Bytes::from(value.to_string()));
-    Message { key: None, value, headers: Default::default(), time: None, position: Position::Offset(0), defect: None }
+    Message { value, ..Message::at(Position::Offset(0)) }
 }
 
 pub fn number(message: &Message) -> u64 {

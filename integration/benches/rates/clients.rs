@@ -12,8 +12,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 use trestle_core::{
-    Connector, Event, Guarantee, Headers, LaneKey, Message, Outcome, PartitionId, Position, Sink, SinkSpec, Slice,
-    SourceSpec, Start, Tracker,
+    Connector, Event, Guarantee, LaneKey, Message, Outcome, PartitionId, Position, Sink, SinkSpec, Slice, SourceSpec,
+    Start, Tracker,
 };
 
 use crate::{
@@ -56,14 +56,11 @@ pub async fn alone(row: Row, client: Client, place: &Place, wanted: &Wanted) -> 
     }
     let Wanted { messages, size, partitions, .. } = *wanted;
     let task = serde_json::to_string(&Task { client, place: place.clone(), messages, size, partitions })?;
-    let child = Command::new(env::current_exe()?)
-        .args(["client", &task])
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .kill_on_drop(true)
-        .output();
+    let child =
+        Command::new(env::current_exe()?).args(["client", &task]).stdin(Stdio::null()).kill_on_drop(true).output();
     let output = child.await?;
-    ensure!(output.status.success(), "{client:?} {} failed", place.protocol());
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{client:?} {} failed: {said}", place.protocol());
     let took: Took = serde_json::from_slice(&output.stdout)?;
     let time = Duration::from_secs_f64(took.seconds);
     Ok(Run::between(row, took.messages, time, &took.before, &took.after, size))
@@ -162,15 +159,19 @@ async fn fill_lane(sink: &Arc<dyn Sink>, partition: u32, task: &Task) -> Result<
             let end = share.min(next + unit);
             let messages = (next..end).map(|number| message(number, &value)).collect();
             let batch = tracker.admit(messages).context("nothing new")?;
-            in_flight.push_back(lane.send(vec![Slice::whole(Arc::new(batch))]));
+            let slice = Slice::whole(Arc::new(batch));
+            let sent = lane.send(vec![slice.clone()]);
+            in_flight.push_back(async move { (slice, sent.await) });
             next = end;
         }
         match in_flight.next().await {
-            Some(sent) => {
+            Some((slice, sent)) => {
                 ensure!(
                     sent.runs.iter().all(|(_, outcome)| matches!(outcome, Outcome::Stored)),
                     "not stored: {sent:?}"
                 );
+                // Else the tracker would have it sent again.
+                slice.settle();
             }
             None => return Ok(()),
         }
@@ -181,9 +182,7 @@ fn message(number: u64, value: &Bytes) -> Message {
     Message {
         key: Some(key(number).into()),
         value: Some(value.clone()),
-        headers: Headers::default(),
         time: Some(1_700_000_000_000),
-        position: Position::Offset(number),
-        defect: None,
+        ..Message::at(Position::Offset(number))
     }
 }

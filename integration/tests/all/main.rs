@@ -8,6 +8,7 @@ mod conformance_pulsar;
 mod conformance_rocketmq;
 mod kafka;
 mod main_job;
+mod parts;
 mod pulsar_sink;
 mod pulsar_source;
 mod rocketmq;

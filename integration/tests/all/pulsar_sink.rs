@@ -11,7 +11,8 @@ use tokio::time::{sleep, timeout};
 use trestle_core::{Cause, Durable, Ensure, FaultKind, LaneKey, Message, Outcome, PartitionId, SinkSpec, Why};
 use trestle_integration::{Brokers, Pulsar, Settings, free_port};
 
-use self::rig::{Owner, SOON, connector, judge, key, message, numbered, read_all, read_numbers, runs, settings, spec};
+use self::rig::{Owner, connector, judge, key, message, numbered, read_all, read_numbers, settings, spec};
+use crate::parts::{SOON, runs};
 
 #[tokio::test]
 async fn a_hundred_thousand_messages_arrive_once_and_in_order() -> Result<()> {

@@ -1,7 +1,7 @@
 //! The source of the Pulsar connector, on real brokers: what the suite of promises does not reach.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,19 +15,13 @@ use trestle_core::{
 };
 use trestle_integration::{Brokers, Pulsar};
 
-use crate::pulsar_sink::rig::{Owner, SOON, connector, message, number, numbered, spec as sink_spec};
+use crate::{
+    parts::{SOON, source_spec},
+    pulsar_sink::rig::{Owner, connector, message, number, numbered, spec as sink_spec},
+};
 
 fn spec(topic: &str) -> SourceSpec {
-    SourceSpec {
-        topic: topic.into(),
-        group: "readers".into(),
-        start: Start::Earliest,
-        route: "orders".into(),
-        buffer_bytes: 1 << 20,
-        largest_message: 5 << 20,
-        commit_interval: Duration::from_millis(200),
-        options: BTreeMap::new(),
-    }
+    source_spec(topic, "readers")
 }
 
 /// A source whose partitions are started and given credit as they are assigned.

@@ -7,13 +7,13 @@ use super::rig::{DEAD, HOUR, OUT, number, rig};
 async fn one_bad_record_in_a_thousand_is_exactly_one_dead_letter() {
     for (poison, cause) in [(Poison::Message, "refused"), (Poison::Batch, "refused"), (Poison::Timeout, "timeout")] {
         let mut rig = rig(1);
-        rig.cluster.poison(OUT, poison, |m| number(m) == 500);
+        rig.cluster.poison(OUT, poison, |m| number(m) == 777);
         let bridge = rig.start().await;
         rig.produce(0, 1000);
         rig.until("the bad record is dead-lettered", || rig.dead().len() == 1).await;
         rig.finish(0).await;
-        assert_eq!(rig.dead(), [(500, cause.to_owned())], "{poison:?}");
-        assert_eq!(rig.delivered(0), (0..1000).filter(|n| *n != 500).collect::<Vec<_>>(), "{poison:?}");
+        assert_eq!(rig.dead(), [(777, cause.to_owned())], "{poison:?}");
+        assert_eq!(rig.delivered(0), (0..1000).filter(|n| *n != 777).collect::<Vec<_>>(), "{poison:?}");
         bridge.drain().await;
     }
 }

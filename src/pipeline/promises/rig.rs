@@ -112,14 +112,7 @@ impl Rig {
     /// Writes the next so many numbers to a partition.
     pub fn produce(&mut self, partition: u32, messages: u64) {
         for _ in 0..messages {
-            let message = Message {
-                key: None,
-                value: Some(self.produced.to_string().into()),
-                headers: Default::default(),
-                time: None,
-                position: Position::Offset(0),
-                defect: None,
-            };
+            let message = Message { value: Some(self.produced.to_string().into()), ..Message::at(Position::Offset(0)) };
             self.cluster.produce(IN, partition, message);
             self.produced += 1;
         }

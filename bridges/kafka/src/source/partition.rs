@@ -145,14 +145,7 @@ mod tests {
     use super::*;
 
     fn message(offset: u64) -> Message {
-        Message {
-            key: None,
-            value: None,
-            headers: Default::default(),
-            time: None,
-            position: Position::Offset(offset),
-            defect: None,
-        }
+        Message::at(Position::Offset(offset))
     }
 
     fn reading() -> Partition {

@@ -236,14 +236,7 @@ mod tests {
 
     fn message(size: usize) -> Message {
         let value = Some(Bytes::from(vec![7; size]));
-        Message {
-            key: None,
-            value,
-            headers: Default::default(),
-            time: Some(1),
-            position: Position::Offset(0),
-            defect: None,
-        }
+        Message { value, time: Some(1), ..Message::at(Position::Offset(0)) }
     }
 
     fn plan(encoder: &Encoder, sizes: &[usize]) -> (Plan, u64) {

@@ -176,14 +176,7 @@ mod tests {
     use super::*;
 
     fn flight(parts: &[(u64, usize)], messages: usize, rest: Rest) -> Flight {
-        let message = |offset| Message {
-            key: None,
-            value: None,
-            headers: Default::default(),
-            time: None,
-            position: Position::Offset(offset as u64),
-            defect: None,
-        };
+        let message = |offset| Message::at(Position::Offset(offset as u64));
         let batch = Tracker::new(PartitionId(0), || {}).admit((0..messages).map(message).collect()).unwrap();
         let part = |&(sequence, messages)| Part { sequence, messages, waiting: 1, written: true, fate: None };
         let mut flight = Flight::default();

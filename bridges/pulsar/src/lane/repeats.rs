@@ -96,14 +96,7 @@ mod tests {
     use super::*;
 
     fn unit(tracker: &Arc<Tracker>, offsets: std::ops::Range<u64>) -> Vec<Slice> {
-        let message = |offset| Message {
-            key: None,
-            value: None,
-            headers: Default::default(),
-            time: None,
-            position: Position::Offset(offset),
-            defect: None,
-        };
+        let message = |offset| Message::at(Position::Offset(offset));
         vec![Slice::whole(Arc::new(tracker.admit(offsets.map(message).collect()).unwrap()))]
     }
 

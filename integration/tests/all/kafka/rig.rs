@@ -3,15 +3,11 @@
 use std::{
     collections::BTreeMap,
     env,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use bytes::Bytes;
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
@@ -19,13 +15,12 @@ use rdkafka::{
 };
 use tokio::time::timeout;
 use trestle_core::{
-    Batch, Connector, Event, Fault, Guarantee, Headers, Lane, LaneKey, Message, Outcome, PartitionId, Position, Sent,
-    Sink, SinkSpec, Slice, Source, SourceControl, SourceSpec, Start, Tracker,
+    Batch, Connector, Event, Fault, Message, Outcome, PartitionId, Position, Sent, Source, SourceControl, SourceSpec,
+    Tracker,
 };
 use trestle_integration::Brokers;
 
-pub const SOON: Duration = Duration::from_secs(30);
-pub const PLENTY: u64 = 1 << 40;
+pub use crate::parts::*;
 
 /// The shared broker, or one started by hand and named by `$KAFKA_SERVERS`.
 pub async fn servers() -> Result<String> {
@@ -35,43 +30,10 @@ pub async fn servers() -> Result<String> {
     }
 }
 
-/// A name that no other test and no other run uses.
-pub fn unique(what: &str) -> String {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
-    format!("{what}-{now}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
 pub fn connector(servers: &str, options: &[(&str, &str)]) -> Result<Arc<dyn Connector>> {
     let options: BTreeMap<_, _> = options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
     let settings = trestle_kafka::Settings { servers: servers.to_owned(), options };
     trestle_kafka::connector("main", settings).map_err(|wrong| anyhow!(wrong))
-}
-
-pub fn source_spec(topic: &str, group: &str) -> SourceSpec {
-    SourceSpec {
-        topic: topic.to_owned(),
-        group: group.to_owned(),
-        start: Start::Earliest,
-        route: "route".into(),
-        buffer_bytes: 8 << 20,
-        largest_message: 5 << 20,
-        commit_interval: Duration::from_millis(200),
-        options: BTreeMap::new(),
-    }
-}
-
-pub fn sink_spec(topic: &str) -> SinkSpec {
-    SinkSpec {
-        topic: topic.to_owned(),
-        route: "route".into(),
-        hop: "deliver",
-        fenced: false,
-        split_large: false,
-        send_timeout: Duration::from_secs(3),
-        guarantee: Guarantee::Replicated,
-        options: BTreeMap::new(),
-    }
 }
 
 pub async fn create_topic(servers: &str, topic: &str, partitions: i32, config: &[(&str, &str)]) -> Result<()> {
@@ -225,26 +187,6 @@ pub fn what(event: &Event) -> String {
     }
 }
 
-pub fn message(value: impl Into<Bytes>) -> Message {
-    Message {
-        key: None,
-        value: Some(value.into()),
-        headers: Headers::default(),
-        time: None,
-        position: Position::Offset(0),
-        defect: None,
-    }
-}
-
-/// A unit as a lane gets it.
-pub fn unit(mut messages: Vec<Message>) -> Vec<Slice> {
-    for (at, message) in messages.iter_mut().enumerate() {
-        message.position = Position::Offset(at as u64);
-    }
-    let tracker = Tracker::new(PartitionId(0), || {});
-    tracker.admit(messages).map(|batch| Slice::whole(Arc::new(batch))).into_iter().collect()
-}
-
 /// The last outcome of each message, in a form that can be compared at a glance.
 pub fn said(sent: &Sent) -> Vec<String> {
     let one = |outcome: &Outcome| match outcome {
@@ -254,8 +196,4 @@ pub fn said(sent: &Sent) -> Vec<String> {
         Outcome::Unknown(fault) => format!("unknown {:?} {:?}", fault.kind, fault.scope),
     };
     sent.runs.iter().map(|(count, outcome)| format!("{count} {}", one(outcome))).collect()
-}
-
-pub async fn lane(sink: &Arc<dyn Sink>, partition: u32) -> Result<Box<dyn Lane>> {
-    Ok(sink.lane(LaneKey { target: PartitionId(partition), source: None }).await?)
 }

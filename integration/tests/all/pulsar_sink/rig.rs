@@ -1,7 +1,7 @@
 //! The owner of a lane, as the pipeline is one, and a reader that shares no code with the sink.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,12 +15,12 @@ use pulsar::{
 };
 use tokio::time::{sleep, timeout};
 use trestle_core::{
-    Connector, Fault, Guarantee, Headers, Lane, LaneKey, Message, Outcome, PartitionId, Position, Sent, Sink, SinkSpec,
-    Slice, Tracker,
+    Connector, Fault, Lane, LaneKey, Message, Outcome, PartitionId, Position, Sent, Sink, SinkSpec, Slice, Tracker,
 };
 use trestle_integration::Pulsar;
 
-pub const SOON: Duration = Duration::from_secs(60);
+use crate::parts::{self, SOON, sink_spec};
+
 const POLL: Duration = Duration::from_millis(100);
 
 pub fn settings(pulsar: &Pulsar) -> trestle_pulsar::Settings {
@@ -32,16 +32,7 @@ pub fn connector(pulsar: &Pulsar) -> Arc<dyn Connector> {
 }
 
 pub fn spec(topic: &str) -> SinkSpec {
-    SinkSpec {
-        topic: topic.into(),
-        route: "orders".into(),
-        hop: "stage",
-        fenced: false,
-        split_large: false,
-        send_timeout: Duration::from_secs(3),
-        guarantee: Guarantee::Replicated,
-        options: BTreeMap::new(),
-    }
+    SinkSpec { hop: "stage", ..sink_spec(topic) }
 }
 
 pub fn key(partition: u32) -> LaneKey {
@@ -49,14 +40,7 @@ pub fn key(partition: u32) -> LaneKey {
 }
 
 pub fn message(offset: u64, value: impl Into<Bytes>) -> Message {
-    Message {
-        key: None,
-        value: Some(value.into()),
-        headers: Headers::default(),
-        time: Some(1_700_000_000_000),
-        position: Position::Offset(offset),
-        defect: None,
-    }
+    Message { time: Some(1_700_000_000_000), position: Position::Offset(offset), ..parts::message(value) }
 }
 
 /// Values that begin with their number.
@@ -161,17 +145,6 @@ impl Owner {
         let batch = Tracker::new(PartitionId(self.partition), || {}).admit(messages).context("no message")?;
         Ok(timeout(SOON, self.lane.send(vec![Slice::whole(Arc::new(batch))])).await?)
     }
-}
-
-/// Outcomes by name, run-length.
-pub fn runs(sent: &Sent) -> Vec<(usize, &'static str)> {
-    let name = |outcome: &Outcome| match outcome {
-        Outcome::Stored => "stored",
-        Outcome::NotSent => "not sent",
-        Outcome::Refused(_) => "refused",
-        Outcome::Unknown(_) => "unknown",
-    };
-    sent.runs.iter().map(|(messages, outcome)| (*messages, name(outcome))).collect()
 }
 
 /// Everything in a topic (the full name, of one partition), from its beginning to what is its end now.

@@ -11,7 +11,7 @@ use super::rig::*;
 
 /// First deliveries in order, none missing; how many came more than once.
 async fn judge(connector: &std::sync::Arc<dyn trestle_core::Connector>, topic: &str, count: u64) -> Result<usize> {
-    let mut member = Member::join(connector, source_spec(topic, &unique("judge"))).await?;
+    let mut member = Member::join(connector, quick_spec(topic, &unique("judge"))).await?;
     let mut numbers = Vec::new();
     while numbers.iter().max() != Some(&(count - 1)) {
         numbers.extend(member.read(1).await?.iter().map(|(_, m)| number(m)).collect::<Result<Vec<_>>>()?);
@@ -58,7 +58,7 @@ async fn a_killed_broker_is_used_again_as_soon_as_it_is_back() -> Result<()> {
     let topic = topic(&connector, "killed", 1).await?;
     let sink = connector.sink(sink_spec(&topic)).await?;
     let mut lane = lane(&sink, 0).await?;
-    let mut reader = Member::join(&connector, source_spec(&topic, &unique("group"))).await?;
+    let mut reader = Member::join(&connector, quick_spec(&topic, &unique("group"))).await?;
     send_until_stored(&sink, &mut lane, 0, numbered(0..100)).await?;
     reader.read(100).await?;
     rocketmq.broker.kill().await?;
@@ -86,7 +86,7 @@ async fn without_its_name_servers_what_is_open_goes_on() -> Result<()> {
     rocketmq.name_servers[0].kill().await?;
     let sink = connector.sink(sink_spec(&topic)).await.context("the first name server is dead, the second is not")?;
     let mut lane = lane(&sink, 0).await?;
-    let mut reader = Member::join(&connector, source_spec(&topic, &unique("group"))).await?;
+    let mut reader = Member::join(&connector, quick_spec(&topic, &unique("group"))).await?;
     send_until_stored(&sink, &mut lane, 0, numbered(0..10)).await?;
     reader.read(10).await?;
     rocketmq.name_servers[1].kill().await?;

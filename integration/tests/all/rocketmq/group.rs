@@ -20,11 +20,11 @@ async fn queues_change_hands_without_loss_and_without_repeats_when_nobody_dies()
     let topic = topic(&connector, "hands", 4).await?;
     let group = unique("group");
     let mut numbers = Vec::new();
-    let mut first = Member::join(&connector, source_spec(&topic, &group)).await?;
+    let mut first = Member::join(&connector, quick_spec(&topic, &group)).await?;
     fill(&connector, &topic, 0..1_000).await?;
     first.drain(QUIET, &mut numbers).await?;
     ensure!(first.held.len() == 4, "{:?}", first.held);
-    let mut second = Member::join(&connector, source_spec(&topic, &group)).await?;
+    let mut second = Member::join(&connector, quick_spec(&topic, &group)).await?;
     fill(&connector, &topic, 1_000..2_000).await?;
     while second.held.len() < 2 {
         let (a, b) = (
@@ -60,8 +60,8 @@ async fn a_member_that_vanishes_is_replaced_and_loses_nothing() -> Result<()> {
     let connector = connector(&namesrv().await?)?;
     let topic = topic(&connector, "vanish", 4).await?;
     let group = unique("group");
-    let mut second = Member::join(&connector, source_spec(&topic, &group)).await?;
-    let mut first = Member::join(&connector, source_spec(&topic, &group)).await?;
+    let mut second = Member::join(&connector, quick_spec(&topic, &group)).await?;
+    let mut first = Member::join(&connector, quick_spec(&topic, &group)).await?;
     while first.held.len() != 2 || second.held.len() != 2 {
         first.next(Duration::from_millis(100)).await?;
         second.next(Duration::from_millis(100)).await?;
@@ -91,7 +91,7 @@ async fn every_message_is_handed_out_until_it_is_settled_and_none_after() -> Res
     let topic = topic(&connector, "rewinds", 3).await?;
     let group = unique("group");
     fill(&connector, &topic, 0..COUNT).await?;
-    let mut member = Member::join(&connector, source_spec(&topic, &group)).await?;
+    let mut member = Member::join(&connector, quick_spec(&topic, &group)).await?;
     let mut random = SmallRng::seed_from_u64(7);
     let mut settled = BTreeSet::new();
     let mut newest: BTreeMap<PartitionId, (u64, Position)> = BTreeMap::new();
@@ -147,7 +147,7 @@ async fn every_message_is_handed_out_until_it_is_settled_and_none_after() -> Res
     ensure!(drops > 10, "only {drops} drops");
     member.control.close().await;
     // All of it is committed: nothing is left for the next one.
-    let mut next = Member::join(&connector, source_spec(&topic, &group)).await?;
+    let mut next = Member::join(&connector, quick_spec(&topic, &group)).await?;
     let mut rest = Vec::new();
     next.drain(QUIET, &mut rest).await?;
     ensure!(next.held.len() == 3 && rest.is_empty(), "{} held, {} left", next.held.len(), rest.len());
@@ -164,12 +164,12 @@ async fn a_position_that_the_broker_does_not_have_is_a_gap_and_the_queue_stands_
     fill(&connector, &topic, 0..10).await?;
     let group = unique("group");
     // Makes the group known.
-    let mut member = Member::join(&connector, source_spec(&topic, &group)).await?;
+    let mut member = Member::join(&connector, quick_spec(&topic, &group)).await?;
     member.read(10).await?;
     member.control.close().await;
     let beyond = serde_json::json!({"consumerGroup": group, "topic": topic, "queueId": "0", "commitOffset": "1000"});
     rocketmq.request(UPDATE_CONSUMER_OFFSET, beyond, &[]).await?;
-    let mut member = Member::join(&connector, source_spec(&topic, &group)).await?;
+    let mut member = Member::join(&connector, quick_spec(&topic, &group)).await?;
     let (partition, from, to) = loop {
         match member.next(SOON).await?.context("no gap")? {
             Event::Gap { partition, from, to } => break (partition, from, to),
@@ -192,7 +192,7 @@ async fn a_position_that_the_broker_does_not_have_is_a_gap_and_the_queue_stands_
 async fn queues_that_are_added_are_written_and_read_from_their_start() -> Result<()> {
     let connector = connector(&namesrv().await?)?;
     let topic = topic(&connector, "growth", 1).await?;
-    let spec = trestle_core::SourceSpec { start: trestle_core::Start::Latest, ..source_spec(&topic, &unique("group")) };
+    let spec = trestle_core::SourceSpec { start: trestle_core::Start::Latest, ..quick_spec(&topic, &unique("group")) };
     let mut member = Member::join(&connector, spec).await?;
     let sink = connector.sink(sink_spec(&topic)).await?;
     while member.held.is_empty() {

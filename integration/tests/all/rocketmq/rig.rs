@@ -3,25 +3,18 @@
 use std::{
     collections::BTreeMap,
     env,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 use trestle_core::{
-    Connector, Ensure, Event, Fault, Guarantee, Headers, Lane, LaneKey, Message, Outcome, PartitionId, Position, Sent,
-    Sink, SinkSpec, Slice, Source, SourceControl, SourceSpec, Start, Tracker,
+    Connector, Ensure, Event, Fault, Lane, Message, PartitionId, Sink, Source, SourceControl, SourceSpec,
 };
 use trestle_integration::Brokers;
 
-pub const SOON: Duration = Duration::from_secs(40);
-pub const PLENTY: u64 = 1 << 40;
-pub const SEND_TIMEOUT: Duration = Duration::from_secs(3);
+pub use crate::parts::*;
 
 /// The shared broker's name server, or one started by hand and named by `$ROCKETMQ_NAMESRV`.
 pub async fn namesrv() -> Result<String> {
@@ -36,13 +29,6 @@ pub fn connector(namesrv: &str) -> Result<Arc<dyn Connector>> {
     trestle_rocketmq::connector("billing", settings).map_err(|wrong| anyhow!(wrong))
 }
 
-/// A name that no other test and no other run uses.
-pub fn unique(what: &str) -> String {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
-    format!("{what}-{now}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
 /// A topic of the test's own, with `queues` queues.
 pub async fn topic(connector: &Arc<dyn Connector>, what: &str, queues: u32) -> Result<String> {
     let topic = unique(what);
@@ -50,41 +36,9 @@ pub async fn topic(connector: &Arc<dyn Connector>, what: &str, queues: u32) -> R
     Ok(topic)
 }
 
-pub fn source_spec(topic: &str, group: &str) -> SourceSpec {
-    SourceSpec {
-        topic: topic.to_owned(),
-        group: group.to_owned(),
-        start: Start::Earliest,
-        route: "route".into(),
-        buffer_bytes: 1 << 20,
-        largest_message: 5 << 20,
-        commit_interval: Duration::from_millis(200),
-        options: BTreeMap::from([("rebalanceInterval".into(), "2000".into())]),
-    }
-}
-
-pub fn sink_spec(topic: &str) -> SinkSpec {
-    SinkSpec {
-        topic: topic.to_owned(),
-        route: "route".into(),
-        hop: "deliver",
-        fenced: false,
-        split_large: false,
-        send_timeout: SEND_TIMEOUT,
-        guarantee: Guarantee::Replicated,
-        options: BTreeMap::new(),
-    }
-}
-
-pub fn message(value: impl Into<Bytes>) -> Message {
-    Message {
-        key: None,
-        value: Some(value.into()),
-        headers: Headers::default(),
-        time: None,
-        position: Position::Offset(0),
-        defect: None,
-    }
+/// A source that looks for other members more often than it would by itself.
+pub fn quick_spec(topic: &str, group: &str) -> SourceSpec {
+    SourceSpec { options: BTreeMap::from([("rebalanceInterval".into(), "2000".into())]), ..source_spec(topic, group) }
 }
 
 pub fn numbered(numbers: std::ops::Range<u64>) -> Vec<Message> {
@@ -93,23 +47,6 @@ pub fn numbered(numbers: std::ops::Range<u64>) -> Vec<Message> {
 
 pub fn number(message: &Message) -> Result<u64> {
     Ok(std::str::from_utf8(message.value.as_deref().context("no value")?)?.parse()?)
-}
-
-/// A unit as a lane gets it.
-pub fn unit(mut messages: Vec<Message>) -> Vec<Slice> {
-    for (at, message) in messages.iter_mut().enumerate() {
-        message.position = Position::Offset(at as u64);
-    }
-    let tracker = Tracker::new(PartitionId(0), || {});
-    tracker.admit(messages).map(|batch| Slice::whole(Arc::new(batch))).into_iter().collect()
-}
-
-pub async fn lane(sink: &Arc<dyn Sink>, partition: u32) -> Result<Box<dyn Lane>> {
-    Ok(sink.lane(LaneKey { target: PartitionId(partition), source: None }).await?)
-}
-
-pub fn all_stored(sent: &Sent) -> bool {
-    sent.runs.iter().all(|(_, outcome)| matches!(outcome, Outcome::Stored))
 }
 
 /// Sends until it is stored, as a pipeline does: after a failure only once a probe says that it may work.

@@ -62,7 +62,7 @@ async fn every_shape_of_message_comes_back_as_it_was() -> Result<()> {
     let outcome = lane(&sink, 0).await?.send(unit(sent.clone())).await;
     ensure!(all_stored(&outcome), "{outcome:?}");
 
-    let mut member = Member::join(&connector, source_spec(&topic, &unique("group"))).await?;
+    let mut member = Member::join(&connector, quick_spec(&topic, &unique("group"))).await?;
     let read = member.read(sent.len()).await?;
     for (sent, (_, read)) in sent.iter().zip(&read) {
         let mut read = read.clone();
@@ -121,12 +121,12 @@ async fn a_new_group_begins_where_start_says_and_an_old_one_where_it_was() -> Re
     let topic = topic(&connector, "begin", 1).await?;
     fill(&connector, &topic, 0..10).await?;
     let group = unique("group");
-    let mut member = Member::join(&connector, source_spec(&topic, &group)).await?;
+    let mut member = Member::join(&connector, quick_spec(&topic, &group)).await?;
     ensure!(member.read(10).await?.len() == 10);
     member.control.close().await;
     let mut late = Member::join(
         &connector,
-        trestle_core::SourceSpec { start: Start::Latest, ..source_spec(&topic, &unique("late")) },
+        trestle_core::SourceSpec { start: Start::Latest, ..quick_spec(&topic, &unique("late")) },
     )
     .await?;
     while late.held.is_empty() {
@@ -137,7 +137,7 @@ async fn a_new_group_begins_where_start_says_and_an_old_one_where_it_was() -> Re
         || late.next(std::time::Duration::from_millis(500)).await?.is_some()
     {}
     fill(&connector, &topic, 10..20).await?;
-    let mut again = Member::join(&connector, source_spec(&topic, &group)).await?;
+    let mut again = Member::join(&connector, quick_spec(&topic, &group)).await?;
     for member in [&mut again, &mut late] {
         let numbers: Vec<u64> = member.read(10).await?.iter().map(|(_, m)| number(m)).collect::<Result<_>>()?;
         ensure!(numbers == (10..20).collect::<Vec<_>>(), "{numbers:?}");
