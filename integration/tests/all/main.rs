@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so at once")]
 
 mod brokers;
+mod check_connect;
 mod conformance_kafka;
 mod conformance_pulsar;
 mod conformance_rocketmq;
