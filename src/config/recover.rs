@@ -135,9 +135,9 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_can_be_left_out_what_stands_before_is_read() {
+    fn a_table_in_one_line_has_no_entry_to_leave_out() {
         let readings = read("{ \"a\": 1, \"b\": ] }\n");
-        assert!(readings.rest.syntax.is_some() && readings.rest.root.is_some());
+        assert!(readings.rest.syntax.is_some() && readings.before.is_empty());
         assert_eq!(readings.mistakes.len(), 1);
     }
 }
