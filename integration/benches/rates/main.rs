@@ -130,14 +130,14 @@ impl Site {
         {
             runs.push(clients::alone(row, client, place, wanted).await?);
         }
-        runs.push(carried(Row::Stage, &stage, &staged, wanted).await?);
+        runs.push(carried(Row::Stage, &stage, &staged, &staged, wanted).await?);
         for (row, client, place) in
             [(Row::ReadPulsar, Client::Read, &staged), (Row::WriteRocketMq, Client::Write, &written[1])]
         {
             runs.push(clients::alone(row, client, place, wanted).await?);
         }
-        runs.push(carried(Row::Deliver, &deliver, &delivered, wanted).await?);
-        runs.push(carried(Row::MainJob, &main_job, &main, wanted).await?);
+        runs.push(carried(Row::Deliver, &deliver, &delivered, &delivered, wanted).await?);
+        runs.push(carried(Row::MainJob, &main_job, &via, &main, wanted).await?);
         Ok(())
     }
 
@@ -179,28 +179,25 @@ routes:
 }
 
 /// Carries the backlog with a bridge of its own, until the target's broker has counted all of it. Rate and CPU are taken from
-/// the first look that sees a message to the one that sees the last; memory over the whole life.
-async fn carried(row: Row, table: &str, target: &Place, wanted: &Wanted) -> Result<Run> {
+/// the first look that sees a message at the first place that the route writes to the look that sees the last at the target;
+/// memory over the whole life.
+async fn carried(row: Row, table: &str, first: &Place, target: &Place, wanted: &Wanted) -> Result<Run> {
     target.create(wanted.partitions).await?;
     let bridge = Bridge::start(table).await?;
-    let (mut first, mut seen) = (None, 0);
-    let mut moved = Instant::now();
+    let (mut begin, mut seen, mut moved) = (None, 0, Instant::now());
     loop {
+        // A place that the bridge itself makes is not there from the beginning.
+        if begin.is_none() && first.count(wanted.partitions).await.is_ok_and(|count| count > 0) {
+            let already = target.count(wanted.partitions).await?;
+            begin = Some((Instant::now(), already, Usage::of(bridge.id()?)?));
+        }
         let count = target.count(wanted.partitions).await.with_context(|| bridge.about())?;
-        let now = (Instant::now(), count, Usage::of(bridge.id()?)?);
         if count > seen {
             (seen, moved) = (count, Instant::now());
         }
-        let (begin, before, used) = match &first {
-            None if count > 0 => {
-                first = Some(now);
-                continue;
-            }
-            None => (moved, 0, now.2.clone()),
-            Some(first) => first.clone(),
-        };
-        if seen >= wanted.messages {
-            let run = Run::between(row, seen - before, now.0 - begin, &used, &now.2, wanted.size);
+        if let Some((begin, already, used)) = begin.as_ref().filter(|_| seen >= wanted.messages) {
+            let time = begin.elapsed();
+            let run = Run::between(row, seen - already, time, used, &Usage::of(bridge.id()?)?, wanted.size);
             bridge.fine();
             return Ok(run);
         }
