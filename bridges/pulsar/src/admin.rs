@@ -1,7 +1,10 @@
 //! Pulsar's REST interface (`/admin/v2`): what the binary protocol cannot create or tell.
 
+use std::time::Duration;
+
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::de::DeserializeOwned;
+use tokio::time::sleep;
 use trestle_core::{Fault, FaultKind, Why};
 
 use crate::{
@@ -16,6 +19,9 @@ use crate::{
 const MAX_REDIRECTS: usize = 5;
 /// Requests at a time where each partition needs one.
 const SIDE_BY_SIDE: usize = 8;
+/// How often a subscription that is being made is asked for again, and how long each time is waited.
+const BUSY_TRIES: u32 = 20;
+const BUSY_DELAY: Duration = Duration::from_millis(100);
 
 pub(crate) struct Admin {
     base: BrokerUrl,
@@ -105,10 +111,16 @@ impl Admin {
         let create = |path: String| async move {
             // `MessageId.earliest`; 409 says that there is one, wherever it stands.
             let earliest = r#"{"ledgerId":-1,"entryId":-1,"partitionIndex":-1}"#;
-            let answer = self.call("PUT", &path, earliest).await?;
-            match answer.status {
-                200..300 | 409 => Ok(()),
-                _ => Err(self.fault("PUT", &path, &answer)),
+            let mut tries = 0;
+            loop {
+                let answer = self.call("PUT", &path, earliest).await?;
+                match answer.status {
+                    200..300 | 409 => return Ok(()),
+                    // Somebody else makes it at this moment: the other hop of a route that is new.
+                    412 if tries < BUSY_TRIES => tries += 1,
+                    _ => return Err(self.fault("PUT", &path, &answer)),
+                }
+                sleep(BUSY_DELAY).await;
             }
         };
         stream::iter(paths).map(create).buffer_unordered(SIDE_BY_SIDE).try_collect().await

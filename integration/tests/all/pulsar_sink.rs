@@ -304,7 +304,7 @@ async fn without_the_rest_interface_a_subscription_is_made_over_the_binary_proto
     let connector = connector.map_err(anyhow::Error::msg)?;
     let ensure = |partitions| Ensure { partitions, durable: Some(Durable { subscription: "next hop".into() }) };
     let info = connector.ensure("no-rest", ensure(2)).await?;
-    ensure!(info.partitions == 2 && info.warnings.iter().any(|w| w.contains("`admin`")), "{info:?}");
+    ensure!(info.partitions == 2 && info.unchecked.iter().any(|w| w.contains("`admin`")), "{info:?}");
     let there = pulsar.rest("GET", "persistent/public/default/no-rest-partition-1/subscriptions", "").await?;
     ensure!(there.contains("next hop"), "{there}");
     let few = connector.ensure("no-rest", ensure(3)).await.err().context("partitions from nowhere")?;

@@ -11,7 +11,7 @@ use futures::future::try_join_all;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tokio::time::timeout;
 use trestle_core::{
-    Batch, Cause, Connector, Event, PartitionId, Position, SinkSpec, Source, SourceControl, SourceSpec, Start,
+    Batch, Cause, Connector, Event, PartitionId, Position, SinkSpec, Source, SourceControl, SourceSpec, Start, Tracker,
 };
 use trestle_integration::{Brokers, Pulsar};
 
@@ -30,13 +30,14 @@ struct Reader {
     control: Arc<dyn SourceControl>,
     credit: u64,
     assigned: usize,
+    trackers: HashMap<PartitionId, Arc<Tracker>>,
     faults: usize,
 }
 
 impl Reader {
     async fn open(connector: &Arc<dyn Connector>, spec: SourceSpec, credit: u64) -> Result<Reader> {
         let (source, control) = connector.source(spec).await?;
-        Ok(Reader { source, control, credit, assigned: 0, faults: 0 })
+        Ok(Reader { source, control, credit, assigned: 0, trackers: HashMap::new(), faults: 0 })
     }
 
     /// The next batch; `None` after a quiet `limit`.
@@ -51,6 +52,7 @@ impl Reader {
                         self.assigned += 1;
                         self.control.start(tracker.partition(), None);
                         self.control.credit(tracker.partition(), self.credit);
+                        self.trackers.insert(tracker.partition(), tracker);
                     }
                 }
                 Ok(Ok(Event::Revoked { partitions, lost, .. })) => bail!("revoked: {partitions:?}, lost {lost}"),
@@ -181,6 +183,33 @@ async fn whatever_is_dropped_comes_again_in_order_and_nothing_is_acknowledged_in
         let stats = pulsar.rest("GET", &path.replace("/subscription/readers/backlog", "/stats"), "").await?;
         let stats: serde_json::Value = serde_json::from_str(&stats)?;
         ensure!(stats["subscriptions"]["readers"]["msgBacklog"] == 0, "{partition}: {stats}");
+    }
+    reader.control.close().await;
+    Ok(())
+}
+
+/// A lane whose gate closes ends the epoch, and all that came may be settled by then: asked to go back while it reads on, the
+/// broker would leave out what it reads.
+#[tokio::test]
+async fn an_epoch_that_ends_with_everything_settled_leaves_nothing_out() -> Result<()> {
+    const EACH: u64 = 50_000;
+    let pulsar = &Brokers::shared().await?.pulsar;
+    pulsar.create_topic("public/default/epochs", 2).await?;
+    let connector = connector(pulsar);
+    fill(&connector, "epochs", 2, EACH).await?;
+    let mut reader = Reader::open(&connector, spec("epochs"), 1 << 40).await?;
+    let (mut judge, mut batches) = (Judge::default(), 0);
+    while judge.all() < 2 * EACH as usize {
+        let batch = reader.next().await.with_context(|| format!("{} of {} came", judge.all(), 2 * EACH))?;
+        judge.hear(&batch)?;
+        judge.settle_all(&batch);
+        let partition = batch.partition;
+        drop(batch);
+        reader.control.credit(partition, 1 << 40);
+        batches += 1;
+        if batches % 3 == 0 {
+            reader.trackers.get(&partition).context("no tracker")?.end_epoch();
+        }
     }
     reader.control.close().await;
     Ok(())

@@ -27,8 +27,6 @@ const FRAMES: usize = 64;
 const REVOKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the last commit when the source is closed, and again for closing the consumer.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
-/// A redelivery that leaves out what was delivered before is asked for again so often; then it is believed to be gone.
-const LEFT_OUT_TRIES: u32 = 3;
 
 pub(super) struct Partition {
     pub id: PartitionId,
@@ -54,8 +52,8 @@ pub(super) struct State {
     pace: Pace,
     /// Reading has to go back although the epoch runs.
     reread: bool,
-    /// The entry that the last redelivery left out, and how many did.
-    left_out: Option<(EntryId, u32)>,
+    /// The entry that a redelivery left out, until a new consumer has shown whether it is still there.
+    left_out: Option<EntryId>,
 }
 
 #[derive(Default)]
@@ -112,7 +110,10 @@ impl Partition {
                 Woken::Heard(0) => self.disconnected("the connection was lost"),
                 Woken::Heard(_) => {
                     for event in frames.drain(..) {
-                        self.hear(event).await;
+                        // What is left was said to a consumer that is given up.
+                        if self.state.consumer.is_some() {
+                            self.hear(event).await;
+                        }
                     }
                 }
                 Woken::Opened(opened) => self.opened(opened),
@@ -182,10 +183,12 @@ impl Partition {
         match opened {
             Ok(consumer) => {
                 tracing::debug!(topic = self.subscription.topic, group = self.subscription.group, "subscribed");
-                // The broker begins at the acknowledged position; what we know of the old delivery says nothing of the new.
                 self.reading.flow.reset();
-                self.reading.seen = Default::default();
-                self.reading.back(None);
+                if self.state.left_out.is_none() {
+                    // The broker begins at the acknowledged position; what we know of the old delivery says nothing of the new.
+                    self.reading.seen = Default::default();
+                }
+                self.reading.back(self.state.left_out, false);
                 self.state.reread = false;
                 self.state.consumer = Some(consumer);
             }
@@ -223,8 +226,14 @@ impl Partition {
                     Role::Assigned(assignment) => assignment.is_reading() && !self.state.reread,
                     _ => false,
                 };
-                if let Err(left_out) = self.reading.take(message, payload, wanted) {
-                    self.left_out(left_out).await;
+                let entry = EntryId { ledger: message.message_id.ledger_id, entry: message.message_id.entry_id };
+                match self.reading.take(message, payload, wanted) {
+                    Err(left_out) => self.left_out(left_out).await,
+                    // It was there after all, or nothing was.
+                    Ok(()) if wanted && self.state.left_out.is_some_and(|from| from <= entry) => {
+                        self.state.left_out = None
+                    }
+                    Ok(()) => {}
                 }
             }
             ConsumerEvent::Active(active) => self.change(active).await,
@@ -236,12 +245,14 @@ impl Partition {
     }
 
     async fn left_out(&mut self, LeftOut { from, to }: LeftOut) {
-        let tries = self.state.left_out.filter(|(entry, _)| *entry == from).map_or(1, |(_, tries)| tries + 1);
-        self.state.left_out = Some((from, tries));
-        self.state.reread = true;
-        tracing::info!(topic = self.subscription.topic, ?from, ?to, tries, "a redelivery left entries out: once more");
-        if tries < LEFT_OUT_TRIES {
-            return;
+        if self.state.left_out.replace(from) != Some(from) {
+            tracing::info!(
+                topic = self.subscription.topic,
+                ?from,
+                ?to,
+                "a redelivery left entries out: subscribing again"
+            );
+            return self.subscribe_again();
         }
         // Expired, or skipped by an operator.
         self.state.left_out = None;
@@ -252,6 +263,20 @@ impl Partition {
             assignment.gap = Some(to);
             self.tell(Event::Gap { partition: self.id, from, to }).await;
         }
+    }
+
+    /// Leaves nothing to a redelivery: for a new consumer the broker goes back by itself, also when a read is under way.
+    fn subscribe_again(&mut self) {
+        let Some(old) = self.state.consumer.take() else { return };
+        let (subscription, epoch) = (self.subscription.clone(), self.reading.epoch + 1);
+        self.state.active = false;
+        self.reading.epoch = epoch;
+        let open = async move {
+            // Where it fails the connection is lost, and the consumer with it.
+            let _ = old.close().await;
+            subscription.open(epoch).await
+        };
+        self.state.opening = Some(open.boxed());
     }
 
     /// ACTIVE_CONSUMER_CHANGE.
@@ -272,6 +297,7 @@ impl Partition {
         let tracker = Tracker::new(self.id, move || orders.wake.notify_one());
         self.orders.assign(Some(tracker.clone()));
         self.reading.assign();
+        self.state.left_out = None;
         // Permits of the assignment before may bring messages that nobody asked for yet.
         self.state.reread = self.state.consumer.as_ref().is_some_and(|consumer| consumer.asked);
         self.state.pace = Pace::default();
@@ -356,8 +382,10 @@ impl Partition {
         }
         if let Some(next) = back {
             self.state.reread = false;
-            self.reading.back(next);
-            if consumer.asked {
+            // Not for nothing: a redelivery is where a broker loses its place.
+            let needed = consumer.asked && self.reading.seen.reaches(next);
+            self.reading.back(next, needed);
+            if needed {
                 self.reading.epoch += 1;
                 consumer.redeliver(self.reading.epoch).await?;
             }

@@ -64,16 +64,16 @@ impl Reading {
         self.seen = Seen::default();
         self.floor = None;
         self.flow.grant(0);
-        self.back(None);
+        self.back(None, false);
     }
 
-    /// Reading goes back: what is held comes again, from `next` on where that is known.
-    pub fn back(&mut self, next: Option<EntryId>) {
+    /// Reading goes back: what is held comes again, from `next` on where that is known. See [`Seen::rewind`] for `asked`.
+    pub fn back(&mut self, next: Option<EntryId>, asked: bool) {
         self.missed = false;
         self.chunks = Chunks::default();
         self.held.clear();
         self.held_bytes = 0;
-        self.seen.rewind(next);
+        self.seen.rewind(next, asked);
     }
 
     pub fn is_holding(&self) -> bool {
@@ -217,7 +217,7 @@ mod tests {
         take(&mut reading, 3, 10).unwrap();
         let first = reading.next_batch(&tracker).unwrap();
         assert_eq!(entries(&first), [0], "nothing is handed out past what was dropped");
-        reading.back(Some(EntryId { ledger: 1, entry: 0 }));
+        reading.back(Some(EntryId { ledger: 1, entry: 0 }), true);
         (0..4).for_each(|entry| take(&mut reading, entry, 10).unwrap());
         assert_eq!(entries(&reading.next_batch(&tracker).unwrap()), [1, 2, 3], "0 was handed out in this epoch");
     }
@@ -241,7 +241,7 @@ mod tests {
     fn a_redelivery_that_leaves_entries_out_is_noticed() {
         let (mut reading, _) = reading();
         (0..4).for_each(|entry| take(&mut reading, entry, 10).unwrap());
-        reading.back(Some(EntryId { ledger: 1, entry: 1 }));
+        reading.back(Some(EntryId { ledger: 1, entry: 1 }), false);
         let left_out = take(&mut reading, 3, 10).unwrap_err();
         assert_eq!((left_out.from.entry, left_out.to.entry), (1, 3));
     }

@@ -1,7 +1,8 @@
 //! Entries the broker has delivered since the last acknowledgement, to notice when a redelivery leaves some of them out.
 //!
-//! A redelivery sets the broker's cursor back while a read may still be under way, and a read that ends late can set it
-//! forward again. Entries between would be missed without a word, and acknowledged with the next one.
+//! While a read is under way the broker does not go back when it is asked to, and still marks what comes next with the new
+//! epoch; what that read finds is of the old epoch, and dropped (`PersistentDispatcherSingleActiveConsumer`). The entries of
+//! that read would be missed without a word, and acknowledged with the next one. They may never have been delivered before.
 
 use std::collections::BTreeMap;
 
@@ -16,14 +17,21 @@ pub(super) struct Seen {
     stretches: BTreeMap<EntryId, u64>,
     /// What is read is at this entry or behind it; not known at the beginning.
     next: Option<EntryId>,
+    /// What arrives first is not behind `next`: the broker was asked to go back, and may not have done it.
+    asked: bool,
 }
 
 impl Seen {
-    /// An entry arrives and is read. An error names the first one that was delivered before and is left out now.
+    /// An entry arrives and is read. An error names the first one that is left out: one that was delivered before, or the one
+    /// that the broker was asked to go back to.
     pub fn arrives(&mut self, id: EntryId) -> Result<(), EntryId> {
-        if let Some(skipped) = self.next.and_then(|next| self.first_between(next, id)) {
-            return Err(skipped);
+        if let Some(next) = self.next {
+            let not_back = (self.asked && next < id).then_some(next);
+            if let Some(skipped) = self.first_between(next, id).or(not_back) {
+                return Err(skipped);
+            }
         }
+        self.asked = false;
         self.next = Some(behind(id, 1));
         self.delivered(id);
         Ok(())
@@ -46,9 +54,16 @@ impl Seen {
         }
     }
 
-    /// Reading goes back and on from this entry.
-    pub fn rewind(&mut self, next: Option<EntryId>) {
+    /// Reading goes back and on from this entry; `asked` when it is a consumer that reads already which is asked to.
+    pub fn rewind(&mut self, next: Option<EntryId>, asked: bool) {
         self.next = next;
+        self.asked = asked;
+    }
+
+    /// Whether this entry or one behind it was delivered: else there is nothing to go back for.
+    pub fn reaches(&self, id: Option<EntryId>) -> bool {
+        let end = self.stretches.last_key_value().map(|(first, many)| behind(*first, *many));
+        end.is_some_and(|end| id.is_none_or(|id| id < end))
     }
 
     /// Nothing in front of this entry is expected any more.
@@ -102,7 +117,7 @@ mod tests {
     #[test]
     fn holes_that_were_always_there_are_none() {
         let mut seen = seen();
-        seen.rewind(Some(id(1, 4)));
+        seen.rewind(Some(id(1, 4)), true);
         for entry in [id(1, 4), id(1, 5), id(1, 8), id(2, 0), id(2, 1), id(2, 5), id(4, 0)] {
             assert_eq!(seen.arrives(entry), Ok(()));
         }
@@ -117,9 +132,32 @@ mod tests {
             (id(1, 9), id(7, 0), id(2, 0)),
         ] {
             let mut seen = seen();
-            seen.rewind(Some(from));
+            seen.rewind(Some(from), false);
             assert_eq!(seen.arrives(arrives), Err(skipped));
         }
+    }
+
+    /// All that came is settled, and the broker, asked to go back, drops the next hundred that it had begun to read.
+    #[test]
+    fn entries_that_never_came_are_noticed_where_the_broker_did_not_go_back() {
+        let mut seen = seen();
+        seen.rewind(Some(id(2, 2)), true);
+        assert_eq!(seen.arrives(id(2, 102)), Err(id(2, 2)));
+        // A new consumer begins where the broker says.
+        seen.rewind(Some(id(2, 2)), false);
+        assert_eq!(seen.arrives(id(2, 102)), Ok(()));
+        // It may begin further in front, and then there is nothing to notice.
+        seen.rewind(Some(id(2, 2)), true);
+        assert_eq!(seen.arrives(id(2, 1)), Ok(()));
+        assert_eq!(seen.arrives(id(2, 5)), Ok(()));
+    }
+
+    #[test]
+    fn there_is_nothing_to_go_back_for_where_nothing_was_delivered() {
+        assert!(!Seen::default().reaches(None));
+        let seen = seen();
+        assert!(seen.reaches(None) && seen.reaches(Some(id(1, 9))) && seen.reaches(Some(id(2, 1))));
+        assert!(!seen.reaches(Some(id(2, 2))));
     }
 
     #[test]
@@ -132,7 +170,7 @@ mod tests {
     #[test]
     fn what_was_on_its_way_when_reading_went_back_is_expected_again() {
         let mut seen = seen();
-        seen.rewind(Some(id(1, 3)));
+        seen.rewind(Some(id(1, 3)), true);
         seen.delivered(id(2, 3));
         seen.delivered(id(2, 4));
         seen.delivered(id(2, 2));
@@ -147,7 +185,7 @@ mod tests {
     fn what_is_acknowledged_is_forgotten() {
         let mut seen = seen();
         seen.forget_before(id(1, 5));
-        seen.rewind(Some(id(1, 0)));
+        seen.rewind(Some(id(1, 0)), false);
         assert_eq!(seen.arrives(id(1, 8)), Err(id(1, 5)));
         seen.forget_before(id(2, 1));
         assert_eq!(seen.arrives(id(2, 1)), Ok(()));

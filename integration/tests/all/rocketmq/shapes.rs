@@ -106,7 +106,7 @@ async fn topics_are_created_grown_and_described() -> Result<()> {
     ensure!(sink.partitions() == 2);
     let grown = connector.ensure(&topic, trestle_core::Ensure { partitions: 5, durable: None }).await?;
     ensure!(grown.partitions == 5 && grown.max_message == Some(LARGEST), "{grown:?}");
-    ensure!(grown.warnings.iter().any(|warning| warning.contains("fileReservedTime")), "{grown:?}");
+    ensure!(grown.losses.iter().any(|loss| loss.contains("fileReservedTime")), "{grown:?}");
     ensure!(connector.ensure(&topic, trestle_core::Ensure { partitions: 3, durable: None }).await?.partitions == 5);
     let unknown = connector.sink(sink_spec(&unique("unknown"))).await.err().map(|fault| fault.kind);
     ensure!(unknown == Some(FaultKind::Unavailable(trestle_core::Why::UnknownTopic)), "{unknown:?}");
