@@ -50,8 +50,6 @@ pub(super) struct State {
     commits: Vec<oneshot::Sender<Result<(), Fault>>>,
     seeking: Option<BoxFuture<'static, Result<(), RequestError>>>,
     pace: Pace,
-    /// Reading has to go back although the epoch runs.
-    reread: bool,
     /// The entry that a redelivery left out, until a new consumer has shown whether it is still there.
     left_out: Option<EntryId>,
 }
@@ -189,7 +187,6 @@ impl Partition {
                     self.reading.seen = Default::default();
                 }
                 self.reading.back(self.state.left_out, false);
-                self.state.reread = false;
                 self.state.consumer = Some(consumer);
             }
             Err(fault) => self.complain(fault),
@@ -223,7 +220,7 @@ impl Partition {
         match event {
             ConsumerEvent::Message(message, payload) => {
                 let wanted = match &self.state.role {
-                    Role::Assigned(assignment) => assignment.is_reading() && !self.state.reread,
+                    Role::Assigned(assignment) => assignment.is_reading(),
                     _ => false,
                 };
                 let entry = EntryId { ledger: message.message_id.ledger_id, entry: message.message_id.entry_id };
@@ -298,8 +295,10 @@ impl Partition {
         self.orders.assign(Some(tracker.clone()));
         self.reading.assign();
         self.state.left_out = None;
-        // Permits of the assignment before may bring messages that nobody asked for yet.
-        self.state.reread = self.state.consumer.as_ref().is_some_and(|consumer| consumer.asked);
+        if self.state.consumer.as_ref().is_some_and(|consumer| consumer.asked) {
+            // Permits of the assignment before may have brought messages already, or bring them before they are asked for.
+            self.subscribe_again();
+        }
         self.state.pace = Pace::default();
         self.state.role =
             Role::Assigned(Assignment { tracker: tracker.clone(), started: false, seek: None, gap: None });
@@ -367,7 +366,7 @@ impl Partition {
                 tell(&self.events, &self.orders, Event::Batch(batch)).await;
             }
             let missed = self.reading.missed && self.reading.flow.credit() > 0 && !self.reading.is_holding();
-            if missed || self.state.reread {
+            if missed {
                 back = Some(prefix.and_then(|prefix| self.reading.acks.behind(prefix)));
             }
         } else if self.state.pace.allows(prefix) {
@@ -381,13 +380,20 @@ impl Partition {
             }
         }
         if let Some(next) = back {
-            self.state.reread = false;
             // Not for nothing: a redelivery is where a broker loses its place.
             let needed = consumer.asked && self.reading.seen.reaches(next);
             self.reading.back(next, needed);
-            if needed {
-                self.reading.epoch += 1;
-                consumer.redeliver(self.reading.epoch).await?;
+            match (needed, next) {
+                (true, Some(_)) => {
+                    self.reading.epoch += 1;
+                    consumer.redeliver(self.reading.epoch).await?;
+                }
+                // Whether the broker went back could not be told.
+                (true, None) => {
+                    self.subscribe_again();
+                    return Ok(());
+                }
+                (false, _) => {}
             }
         }
         if tracker.is_running()
