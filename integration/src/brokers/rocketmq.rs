@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use serde_json::json;
 use testcontainers::{ImageExt, core::IntoContainerPort};
@@ -7,8 +9,10 @@ use super::{
     container::image,
     remoting::{self, Connection, call},
 };
-use crate::{TcpProxy, docker::network, free_port};
+use crate::{TcpProxy, docker::network, free_port, wait::until};
 
+/// A broker registers every 30 s.
+const REGISTRATION_LIMIT: Duration = Duration::from_secs(90);
 // RequestCode.java
 const UPDATE_AND_CREATE_TOPIC: u32 = 17;
 const GET_MAX_OFFSET: u32 = 30;
@@ -45,6 +49,14 @@ impl RocketMq {
             inside.push(format!("{}:9876", host_name(port)));
         }
         let (broker, ports) = broker(settings.clone(), inside.join(";")).await?;
+        // The health check is content with one name server that knows the broker; a test may kill just that one.
+        for namesrv in &outside {
+            let known = || async {
+                let body = call(namesrv, GET_BROKER_CLUSTER_INFO, json!({}), &[]).await?;
+                Ok(String::from_utf8_lossy(&body).contains(&format!(":{}\"", ports.advertised)).then_some(()))
+            };
+            until("every name server knows the broker", REGISTRATION_LIMIT, known).await?;
+        }
         let proxy =
             if settings.proxied { Some(TcpProxy::start(ports.advertised, ports.published).await?) } else { None };
         Ok(RocketMq {
