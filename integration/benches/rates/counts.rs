@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, Result, anyhow, ensure};
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     consumer::{BaseConsumer, Consumer},
 };
 use serde::{Deserialize, Serialize};
@@ -40,20 +39,8 @@ impl Place {
 
     /// Makes it, with so many partitions, where it is missing.
     pub async fn create(&self, partitions: u32) -> Result<()> {
-        match self {
-            Place::Kafka { servers, topic } => {
-                let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", servers).create()?;
-                let new = NewTopic::new(topic, partitions as i32, TopicReplication::Fixed(1));
-                for made in admin.create_topics([&new], &AdminOptions::new()).await? {
-                    made.map_err(|(topic, error)| anyhow!("creating {topic}: {error}"))?;
-                }
-                Ok(())
-            }
-            Place::Pulsar { topic, .. } | Place::RocketMq { topic, .. } => {
-                let ensure = Ensure { partitions, durable: None };
-                self.connector()?.ensure(topic, ensure).await.map(drop).map_err(Into::into)
-            }
-        }
+        let ensure = Ensure { partitions, durable: None };
+        self.connector()?.ensure(self.topic(), ensure).await.map(drop).map_err(Into::into)
     }
 
     /// The bridge's own client of this cluster.

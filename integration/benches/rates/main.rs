@@ -20,16 +20,6 @@ use self::{
     table::{Row, Run},
 };
 
-const HELP: &str = "\
-How fast and at what cost Trestle carries a backlog, on real brokers.
-
-  --messages N      in the backlog (default 200000)
-  --size BYTES      of a value (default 1024)
-  --partitions N    of every topic (default 4)
-  --rounds N        every measurement so often; the table shows the median (default 3)
-  --json FILE       where the figures go as JSON (default: standard output, behind the table)
-";
-
 /// Nothing more arrives for so long: the measurement has failed.
 const STALL: Duration = Duration::from_secs(60);
 /// Between two looks at a target's count.
@@ -51,33 +41,25 @@ fn main() -> Result<()> {
     if words.first().is_some_and(|word| word == "client") {
         return runtime.block_on(clients::measure(&words[1..]));
     }
-    match wanted(&words)? {
-        Some(wanted) => runtime.block_on(bench(wanted)),
-        None => {
-            eprint!("{HELP}");
-            Ok(())
-        }
-    }
+    runtime.block_on(bench(wanted(&words)?))
 }
 
-fn wanted(words: &[String]) -> Result<Option<Wanted>> {
+/// The options that `integration/bench --help` describes.
+fn wanted(words: &[String]) -> Result<Wanted> {
     let mut wanted = Wanted { messages: 200_000, size: 1_024, partitions: 4, rounds: 3, json: None };
     let mut words = words.iter();
     while let Some(word) = words.next() {
-        if word == "--help" {
-            return Ok(None);
-        }
-        let value = words.next().with_context(|| format!("{word} needs a value; see --help"))?;
+        let value = words.next().with_context(|| format!("{word} needs a value"))?;
         match word.as_str() {
             "--messages" => wanted.messages = value.parse()?,
             "--size" => wanted.size = value.parse()?,
             "--partitions" => wanted.partitions = value.parse()?,
             "--rounds" => wanted.rounds = value.parse::<usize>()?.max(1),
             "--json" => wanted.json = Some(value.into()),
-            _ => bail!("unknown option {word}; see --help"),
+            _ => bail!("unknown option {word}"),
         }
     }
-    Ok(Some(wanted))
+    Ok(wanted)
 }
 
 struct Site {
