@@ -37,6 +37,11 @@ impl EntryId {
         MessageIdData { ledger_id: self.ledger, entry_id: self.entry, ..Default::default() }
     }
 
+    /// The entry that a message id names, or stands in.
+    pub fn named(id: &MessageIdData) -> EntryId {
+        EntryId { ledger: id.ledger_id, entry: id.entry_id }
+    }
+
     /// The entry and index of a position; `None` for one of another protocol.
     pub fn of(position: Position) -> Option<(EntryId, u32)> {
         match position {

@@ -22,7 +22,7 @@ mod seen;
 use std::{
     collections::BTreeMap,
     future::pending,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -61,7 +61,16 @@ pub(crate) async fn open(
     let (closing, closed) = watch::channel(Closing::No);
     let members = Arc::new(Members { orders: Mutex::default(), closing });
     let consumer_name = consumer_name();
-    let owner = Owner { cluster, topic, options, spec, consumer_name, events, members: members.clone() };
+    let owner = Owner {
+        cluster,
+        topic,
+        options,
+        spec,
+        consumer_name,
+        shared: Default::default(),
+        events,
+        members: members.clone(),
+    };
     tokio::spawn(owner.run(partitions, closed));
     Ok((Box::new(PulsarSource { events: heard }), Arc::new(Control { members })))
 }
@@ -169,6 +178,7 @@ struct Owner {
     options: Options,
     spec: SourceSpec,
     consumer_name: String,
+    shared: Arc<AtomicBool>,
     events: mpsc::Sender<Result<Event, Fault>>,
     members: Arc<Members>,
 }
@@ -245,6 +255,7 @@ impl Owner {
             group: self.spec.group.clone(),
             consumer_name: self.consumer_name.clone(),
             start,
+            shared: self.shared.clone(),
         });
         let partition = Partition {
             id: PartitionId(index),

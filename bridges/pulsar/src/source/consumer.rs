@@ -1,10 +1,10 @@
 //! One consumer at the broker: the commands it sends and what it hears.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
-use futures::FutureExt;
+use futures::{FutureExt, future::join};
 use pulsar::message::proto::{
-    CommandAck, CommandRedeliverUnacknowledgedMessages, CommandSeek, CommandSubscribe, MessageIdData, ServerError,
+    CommandAck, CommandSeek, CommandSubscribe, MessageIdData, ServerError,
     base_command::Type,
     command_ack::AckType,
     command_subscribe::{InitialPosition, SubType},
@@ -32,6 +32,8 @@ pub(super) struct Subscription {
     /// The same for all partitions: the broker sorts by it and gives partition i to consumer i modulo their number.
     pub consumer_name: String,
     pub start: Start,
+    /// Another instance is, or was, a member of the group. Of the source, not of this topic alone.
+    pub shared: Arc<AtomicBool>,
 }
 
 pub(super) struct Consumer {
@@ -43,9 +45,21 @@ pub(super) struct Consumer {
 }
 
 impl Subscription {
-    /// Connects and subscribes. `epoch` marks what the broker delivers from now on.
-    pub async fn open(&self, epoch: u64) -> Result<Consumer, Fault> {
+    /// Connects and subscribes.
+    pub async fn open(&self) -> Result<Consumer, Fault> {
         let connection = self.cluster.connect(&self.topic, Use::Consume(0)).await?;
+        self.subscribe(connection).await
+    }
+
+    /// Subscribes anew in place of `old`, on its connection. Both are asked for at once, so that the broker hardly gets to
+    /// give the partition to another instance in between.
+    pub async fn replace(&self, old: Consumer) -> Result<Consumer, Fault> {
+        // Where closing fails the connection is lost, and the consumer with it.
+        let (_, consumer) = join(old.close(), self.subscribe(old.connection.clone())).await;
+        consumer
+    }
+
+    async fn subscribe(&self, connection: Connection) -> Result<Consumer, Fault> {
         let id = connection.next_id();
         let events = connection.consumer(id, EVENTS).map_err(|e| self.fault("subscribing to", &e))?;
         let position = match self.start {
@@ -65,7 +79,6 @@ impl Subscription {
                 initial_position: Some(position as i32),
                 // A name that is not there is a mistake, and not a topic to create.
                 force_topic_creation: Some(false),
-                consumer_epoch: Some(epoch),
                 ..Default::default()
             });
             subscribe
@@ -89,18 +102,6 @@ impl Consumer {
     pub async fn flow(&mut self, permits: u32) -> Result<(), RequestError> {
         self.asked = true;
         self.connection.flow(self.id, permits).await
-    }
-
-    /// Everything that is not acknowledged is delivered again, from the acknowledged position on and marked with `epoch`
-    /// (PIP-84). Permits stay as they are.
-    pub async fn redeliver(&self, epoch: u64) -> Result<(), RequestError> {
-        let mut redeliver = command(Type::RedeliverUnacknowledgedMessages);
-        redeliver.redeliver_unacknowledged_messages = Some(CommandRedeliverUnacknowledgedMessages {
-            consumer_id: self.id,
-            consumer_epoch: Some(epoch),
-            ..Default::default()
-        });
-        self.connection.tell(&redeliver).await
     }
 
     /// Acknowledges everything up to this id; resolves with the broker's answer.

@@ -1,8 +1,9 @@
 //! Credit in bytes turned into permits in messages. Pure.
 //!
-//! The broker counts permits in messages, and overruns them by what is left of a batch entry; then it owes them. What it
-//! has left is counted along here, so that no permit gets lost: every message that arrives is counted, whether it is
-//! handed out, a repeat, of an older epoch or dropped.
+//! The broker counts permits in messages, but reads as many entries as it has permits (`calculateToRead`), and then owes what
+//! they held beyond that. So permits are granted for as many entries as the credit holds, and on top of what is owed. What
+//! the broker has left is counted along here, so that no permit gets lost: every message that arrives is counted, whether
+//! it is handed out, a repeat or dropped.
 
 use super::options::{RECEIVER_QUEUE, RECEIVER_QUEUE_BYTES, RECEIVER_QUEUE_MOST};
 
@@ -12,7 +13,7 @@ pub(super) struct Flow {
     queue: Option<u32>,
     /// Bytes that may still be handed out.
     credit: u64,
-    /// The largest message of late, in bytes; 0 before the first.
+    /// The largest entry of late, in bytes; 0 before the first.
     largest: u64,
     /// Permits the broker has left; below 0 after a batch that was larger.
     left: i64,
@@ -50,7 +51,7 @@ impl Flow {
         self.left -= i64::from(permits);
     }
 
-    /// A message of so many bytes was read.
+    /// An entry whose messages have so many bytes was read.
     pub fn measure(&mut self, size: usize) {
         let size = size as u64;
         self.largest = size.max(self.largest - self.largest.saturating_sub(size) / FORGET);

@@ -1,11 +1,19 @@
 //! The task that reads one partition: subscribed all the time, reading while the broker says that it is the active one.
 
-use std::{future::pending, sync::Arc, time::Duration};
+mod leaving;
+mod opening;
+mod returning;
+
+use std::{
+    future::pending,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures::FutureExt;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 use trestle_core::{BoxFuture, Done, Event, Fault, PartitionId, Position, Restart, Tracker};
 
@@ -13,7 +21,7 @@ use super::{
     consumer::{Consumer, Subscription},
     orders::Orders,
     pace::{Backoff, Pace},
-    reading::{LeftOut, Reading},
+    reading::Reading,
 };
 use crate::{
     acks::Ack,
@@ -50,8 +58,6 @@ pub(super) struct State {
     commits: Vec<oneshot::Sender<Result<(), Fault>>>,
     seeking: Option<BoxFuture<'static, Result<(), RequestError>>>,
     pace: Pace,
-    /// The entry that a redelivery left out, until a new consumer has shown whether it is still there.
-    left_out: Option<EntryId>,
 }
 
 #[derive(Default)]
@@ -165,48 +171,6 @@ impl Partition {
         }
     }
 
-    fn open(&mut self) {
-        let (subscription, epoch) = (self.subscription.clone(), self.reading.epoch + 1);
-        let delay = self.state.backoff.next();
-        self.reading.epoch = epoch;
-        let open = async move {
-            sleep(delay).await;
-            subscription.open(epoch).await
-        };
-        self.state.opening = Some(open.boxed());
-    }
-
-    fn opened(&mut self, opened: Result<Consumer, Fault>) {
-        self.state.opening = None;
-        match opened {
-            Ok(consumer) => {
-                tracing::debug!(topic = self.subscription.topic, group = self.subscription.group, "subscribed");
-                self.reading.flow.reset();
-                if self.state.left_out.is_none() {
-                    // The broker begins at the acknowledged position; what we know of the old delivery says nothing of the new.
-                    self.reading.seen = Default::default();
-                }
-                self.reading.back(self.state.left_out, false);
-                self.state.consumer = Some(consumer);
-            }
-            Err(fault) => self.complain(fault),
-        }
-    }
-
-    /// Without a consumer from now on; a new one is opened.
-    fn disconnected(&mut self, why: &str) {
-        if self.state.consumer.take().is_none() {
-            return;
-        }
-        tracing::info!(topic = self.subscription.topic, group = self.subscription.group, why, "subscribing again");
-        self.state.active = false;
-        let fault = Fault::down(format!("reading {}: {why}", self.subscription.topic));
-        if let Some(acking) = self.state.acking.take() {
-            answer(acking.commits, Err(&fault));
-        }
-        self.complain(fault);
-    }
-
     async fn tell(&mut self, event: Event) {
         tell(&self.events, &self.orders, event).await;
     }
@@ -223,14 +187,8 @@ impl Partition {
                     Role::Assigned(assignment) => assignment.is_reading(),
                     _ => false,
                 };
-                let entry = EntryId { ledger: message.message_id.ledger_id, entry: message.message_id.entry_id };
-                match self.reading.take(message, payload, wanted) {
-                    Err(left_out) => self.left_out(left_out).await,
-                    // It was there after all, or nothing was.
-                    Ok(()) if wanted && self.state.left_out.is_some_and(|from| from <= entry) => {
-                        self.state.left_out = None
-                    }
-                    Ok(()) => {}
+                if let Err(gone) = self.reading.take(message, payload, wanted) {
+                    self.gone(gone).await;
                 }
             }
             ConsumerEvent::Active(active) => self.change(active).await,
@@ -241,45 +199,13 @@ impl Partition {
         }
     }
 
-    async fn left_out(&mut self, LeftOut { from, to }: LeftOut) {
-        if self.state.left_out.replace(from) != Some(from) {
-            tracing::info!(
-                topic = self.subscription.topic,
-                ?from,
-                ?to,
-                "a redelivery left entries out: subscribing again"
-            );
-            return self.subscribe_again();
-        }
-        // Expired, or skipped by an operator.
-        self.state.left_out = None;
-        self.reading.seen.forget_before(to);
-        if let Role::Assigned(assignment) = &mut self.state.role {
-            let (from, to) = (from.message(0), to.message(0));
-            assignment.started = false;
-            assignment.gap = Some(to);
-            self.tell(Event::Gap { partition: self.id, from, to }).await;
-        }
-    }
-
-    /// Leaves nothing to a redelivery: for a new consumer the broker goes back by itself, also when a read is under way.
-    fn subscribe_again(&mut self) {
-        let Some(old) = self.state.consumer.take() else { return };
-        let (subscription, epoch) = (self.subscription.clone(), self.reading.epoch + 1);
-        self.state.active = false;
-        self.reading.epoch = epoch;
-        let open = async move {
-            // Where it fails the connection is lost, and the consumer with it.
-            let _ = old.close().await;
-            subscription.open(epoch).await
-        };
-        self.state.opening = Some(open.boxed());
-    }
-
     /// ACTIVE_CONSUMER_CHANGE.
     async fn change(&mut self, active: bool) {
         let was = std::mem::replace(&mut self.state.active, active);
         self.state.backoff.reset();
+        if !active {
+            self.subscription.shared.store(true, Ordering::Relaxed);
+        }
         match (&self.state.role, active) {
             (Role::Standby, true) => self.assign().await,
             // On a new subscription: another one took over while we were away.
@@ -294,7 +220,6 @@ impl Partition {
         let tracker = Tracker::new(self.id, move || orders.wake.notify_one());
         self.orders.assign(Some(tracker.clone()));
         self.reading.assign();
-        self.state.left_out = None;
         if self.state.consumer.as_ref().is_some_and(|consumer| consumer.asked) {
             // Permits of the assignment before may have brought messages already, or bring them before they are asked for.
             self.subscribe_again();
@@ -380,22 +305,9 @@ impl Partition {
             }
         }
         if let Some(next) = back {
-            // Not for nothing: a redelivery is where a broker loses its place.
-            let needed = consumer.asked && self.reading.seen.reaches(next);
-            self.reading.back(next, needed);
-            match (needed, next) {
-                (true, Some(_)) => {
-                    self.reading.epoch += 1;
-                    consumer.redeliver(self.reading.epoch).await?;
-                }
-                // Whether the broker went back could not be told.
-                (true, None) => {
-                    self.subscribe_again();
-                    return Ok(());
-                }
-                (false, _) => {}
-            }
+            self.go_back(next);
         }
+        let Some(consumer) = &mut self.state.consumer else { return Ok(()) };
         if tracker.is_running()
             && !self.reading.missed
             && let Some(permits) = self.reading.flow.due()
@@ -403,140 +315,6 @@ impl Partition {
             consumer.flow(permits).await?;
         }
         Ok(())
-    }
-
-    fn sought(&mut self, answer: Result<(), RequestError>) {
-        self.state.seeking = None;
-        match answer {
-            Ok(()) => {
-                if let Role::Assigned(assignment) = &mut self.state.role {
-                    assignment.seek = None;
-                }
-                // The broker closes every consumer of the subscription now; frames from before must not be read.
-                self.disconnected("the subscription was set to another position");
-            }
-            Err(error) => {
-                let fault = self.subscription.fault("going to the position to start at in", &error);
-                self.disconnected(&fault.to_string());
-                self.complain(fault);
-            }
-        }
-    }
-
-    /// Acknowledges what is settled, if it is time to.
-    fn acknowledge(&mut self) {
-        let state = &mut self.state;
-        let wanted = state.commit_wanted || !state.commits.is_empty();
-        if !wanted || state.acking.is_some() {
-            return;
-        }
-        let tracker = match &state.role {
-            Role::Standby => None,
-            Role::Assigned(assignment) => Some(&assignment.tracker),
-            Role::Leaving(leaving) => Some(&leaving.tracker),
-        };
-        let due = tracker.and_then(|tracker| tracker.commit_point()).and_then(|prefix| self.reading.acks.due(prefix));
-        state.commit_wanted = false;
-        let commits = std::mem::take(&mut state.commits);
-        match (due, &state.consumer) {
-            (None, _) => answer(commits, Ok(())),
-            (Some(ack), Some(consumer)) => {
-                state.acking = Some(Acking { answer: consumer.acknowledge(ack.id.clone()), ack, commits });
-            }
-            (Some(_), None) => {
-                answer(commits, Err(&Fault::down(format!("{} is not connected", self.subscription.topic))));
-            }
-        }
-    }
-
-    fn acknowledged(&mut self, answered: Result<(), RequestError>) {
-        let Some(acking) = self.state.acking.take() else { return };
-        match answered {
-            Ok(()) => {
-                let position = acking.ack.position;
-                self.reading.acks.confirm(position);
-                if let Some(next) = self.reading.acks.behind(position) {
-                    self.reading.seen.forget_before(next);
-                }
-                if let Role::Assigned(Assignment { tracker, .. }) | Role::Leaving(Leaving { tracker, .. }) =
-                    &self.state.role
-                {
-                    tracker.committed(position);
-                }
-                answer(acking.commits, Ok(()));
-            }
-            Err(error) => {
-                let fault = self.subscription.fault("acknowledging in", &error);
-                answer(acking.commits, Err(&fault));
-                // What stays unacknowledged is acknowledged with what comes next, or at the next tick.
-                self.complain(fault);
-            }
-        }
-    }
-
-    /// Completes a revoke once the pipeline let go and the commit is answered, or when it takes too long.
-    async fn leave(&mut self) {
-        let Role::Leaving(leaving) = &self.state.role else { return };
-        let timed_out = Instant::now() >= leaving.until;
-        if !timed_out {
-            if leaving.done.is_some() || self.state.acking.is_some() {
-                return;
-            }
-            let due = leaving.tracker.commit_point().and_then(|prefix| self.reading.acks.due(prefix));
-            if due.is_some() && self.state.consumer.is_some() {
-                self.state.commit_wanted = true;
-                return self.acknowledge();
-            }
-        }
-        self.state.role = Role::Standby;
-        self.orders.assign(None);
-        if self.state.active {
-            self.assign().await;
-        }
-    }
-
-    /// The end: what is settled is committed with an answer, and the consumer closed, each in bounded time.
-    async fn close(mut self) {
-        let tracker = match std::mem::take(&mut self.state.role) {
-            Role::Standby => None,
-            Role::Assigned(Assignment { tracker, .. }) | Role::Leaving(Leaving { tracker, .. }) => Some(tracker),
-        };
-        if let Some(tracker) = &tracker {
-            tracker.end(false);
-        }
-        if let Some(opening) = self.state.opening.take()
-            && let Ok(Ok(consumer)) = timeout(CLOSE_TIMEOUT, opening).await
-        {
-            // Else the broker would keep a consumer that nobody listens to.
-            self.state.consumer = Some(consumer);
-        }
-        let Some(consumer) = self.state.consumer.take() else {
-            let fault = Fault::down(format!("{} is not connected", self.subscription.topic));
-            return answer(self.state.commits, Err(&fault));
-        };
-        let mut commits = std::mem::take(&mut self.state.commits);
-        let commit = async {
-            if let Some(acking) = self.state.acking.take() {
-                commits.extend(acking.commits);
-                if acking.answer.await.is_ok() {
-                    self.reading.acks.confirm(acking.ack.position);
-                }
-            }
-            let due = tracker.and_then(|tracker| tracker.commit_point()).and_then(|p| self.reading.acks.due(p));
-            match due {
-                Some(ack) => consumer.acknowledge(ack.id).await,
-                None => Ok(()),
-            }
-        };
-        let committed = match timeout(CLOSE_TIMEOUT, commit).await {
-            Ok(committed) => committed.map_err(|error| self.subscription.fault("acknowledging in", &error)),
-            Err(_) => Err(Fault::down(format!("{} did not answer the last commit", self.subscription.topic))),
-        };
-        if let Err(fault) = &committed {
-            tracing::warn!(topic = self.subscription.topic, %fault, "closed without the last commit");
-        }
-        answer(commits, committed.as_ref().map(drop));
-        let _ = timeout(CLOSE_TIMEOUT, consumer.close()).await;
     }
 }
 

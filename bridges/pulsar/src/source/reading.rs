@@ -23,8 +23,6 @@ pub(super) struct Reading {
     /// What is acknowledged of the assignment.
     pub acks: Acks,
     pub seen: Seen,
-    /// Frames of older epochs are what was on its way when reading went back.
-    pub epoch: u64,
     /// Out-of-budget entries were dropped: reading has to go back once there is credit.
     pub missed: bool,
     /// Messages in front of it are not wanted.
@@ -35,9 +33,9 @@ pub(super) struct Reading {
     largest_message: usize,
 }
 
-/// The broker left entries out that it had delivered before: the first of them, and what came instead.
+/// Entries that were delivered before do not come again: the first of them, and what came instead.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct LeftOut {
+pub(super) struct Gone {
     pub from: EntryId,
     pub to: EntryId,
 }
@@ -48,7 +46,6 @@ impl Reading {
             flow: Flow::new(receiver_queue),
             acks: Acks::default(),
             seen: Seen::default(),
-            epoch: 0,
             missed: false,
             floor: None,
             chunks: Chunks::default(),
@@ -67,13 +64,24 @@ impl Reading {
         self.back(None, false);
     }
 
-    /// Reading goes back: what is held comes again, from `next` on where that is known. See [`Seen::rewind`] for `asked`.
-    pub fn back(&mut self, next: Option<EntryId>, asked: bool) {
+    /// What is held comes again, from `next` on where that is known; `again` with a new consumer, see [`Seen::rewind`].
+    pub fn back(&mut self, next: Option<EntryId>, again: bool) {
+        self.drop_held();
+        self.seen.rewind(next, again);
+    }
+
+    /// A new consumer begins at the acknowledged position, without permits.
+    pub fn reopened(&mut self) {
+        self.drop_held();
+        self.flow.reset();
+        self.seen.reopened();
+    }
+
+    fn drop_held(&mut self) {
         self.missed = false;
         self.chunks = Chunks::default();
         self.held.clear();
         self.held_bytes = 0;
-        self.seen.rewind(next, asked);
     }
 
     pub fn is_holding(&self) -> bool {
@@ -81,15 +89,14 @@ impl Reading {
     }
 
     /// Takes a frame. Unless `wanted` only its permits count.
-    pub fn take(&mut self, message: CommandMessage, payload: Payload, wanted: bool) -> Result<(), LeftOut> {
+    pub fn take(&mut self, message: CommandMessage, payload: Payload, wanted: bool) -> Result<(), Gone> {
         self.flow.arrived(permits(&message, &payload));
-        let stale = message.consumer_epoch.is_some_and(|epoch| epoch < self.epoch);
-        let id = EntryId { ledger: message.message_id.ledger_id, entry: message.message_id.entry_id };
-        if stale || !wanted {
+        let id = EntryId::named(&message.message_id);
+        if !wanted {
             self.seen.delivered(id);
             return Ok(());
         }
-        self.seen.arrives(id).map_err(|from| LeftOut { from, to: id })?;
+        self.seen.arrives(id).map_err(|from| Gone { from, to: id })?;
         self.missed |= self.flow.credit() == 0 && self.held_bytes >= HELD_BYTES;
         if self.missed {
             return Ok(());
@@ -97,6 +104,7 @@ impl Reading {
         let (given_up, taken) = self.chunks.take(id, payload, self.largest_message);
         for gone in given_up {
             self.acks.chunked(gone.first, Some(gone.message.position));
+            self.flow.measure(gone.message.size());
             self.hold(gone.message);
         }
         let unpacked = match taken {
@@ -118,13 +126,13 @@ impl Reading {
         };
         let last = unpacked.messages.last().and_then(|m| EntryId::of(m.position)).map_or(0, |(_, index)| index);
         self.acks.read(id, last, unpacked.batch_size);
+        self.flow.measure(unpacked.messages.iter().map(Message::size).sum());
         unpacked.messages.into_iter().for_each(|message| self.hold(message));
         Ok(())
     }
 
     fn hold(&mut self, message: Message) {
         let size = message.size();
-        self.flow.measure(size);
         if self.floor.is_none_or(|floor| message.position >= floor) {
             self.held_bytes += size;
             self.held.push_back(message);
@@ -171,9 +179,9 @@ mod tests {
 
     use super::*;
 
-    fn frame(entry: u64, epoch: u64, bytes: usize) -> (CommandMessage, Payload) {
+    fn frame(entry: u64, bytes: usize) -> (CommandMessage, Payload) {
         let message_id = MessageIdData { ledger_id: 1, entry_id: entry, ..Default::default() };
-        let message = CommandMessage { message_id, consumer_epoch: Some(epoch), ..Default::default() };
+        let message = CommandMessage { message_id, ..Default::default() };
         let data = Bytes::from(vec![b'x'; bytes]);
         (message, Payload { metadata: Ok(MessageMetadata { publish_time: 1, ..Default::default() }), data })
     }
@@ -182,8 +190,8 @@ mod tests {
         (Reading::new(None, 1 << 20), Tracker::new(PartitionId(0), || {}))
     }
 
-    fn take(reading: &mut Reading, entry: u64, bytes: usize) -> Result<(), LeftOut> {
-        let (message, payload) = frame(entry, reading.epoch, bytes);
+    fn take(reading: &mut Reading, entry: u64, bytes: usize) -> Result<(), Gone> {
+        let (message, payload) = frame(entry, bytes);
         reading.take(message, payload, true)
     }
 
@@ -223,32 +231,28 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_older_epochs_and_unwanted_ones_cost_permits_and_nothing_else() {
+    fn frames_that_nobody_wants_cost_permits_and_nothing_else() {
         let (mut reading, tracker) = reading();
         reading.flow.grant(1 << 20);
         assert_eq!(reading.flow.due(), Some(1));
-        reading.epoch = 2;
-        let (message, payload) = frame(5, 1, 10);
-        reading.take(message, payload, true).unwrap();
-        assert_eq!(reading.flow.due(), Some(1), "given back");
-        let (message, payload) = frame(6, 2, 10);
+        let (message, payload) = frame(6, 10);
         reading.take(message, payload, false).unwrap();
-        assert_eq!(reading.flow.due(), Some(1));
+        assert_eq!(reading.flow.due(), Some(1), "given back");
         assert!(reading.next_batch(&tracker).is_none());
     }
 
     #[test]
-    fn a_redelivery_that_leaves_entries_out_is_noticed() {
+    fn entries_that_came_before_and_do_not_come_again_are_noticed() {
         let (mut reading, _) = reading();
         (0..4).for_each(|entry| take(&mut reading, entry, 10).unwrap());
-        reading.back(Some(EntryId { ledger: 1, entry: 1 }), false);
-        let left_out = take(&mut reading, 3, 10).unwrap_err();
-        assert_eq!((left_out.from.entry, left_out.to.entry), (1, 3));
+        reading.back(Some(EntryId { ledger: 1, entry: 1 }), true);
+        let gone = take(&mut reading, 3, 10).unwrap_err();
+        assert_eq!((gone.from.entry, gone.to.entry), (1, 3));
     }
 
     #[test]
     fn permits_are_counted_as_the_broker_counts_them() {
-        let (mut message, mut payload) = frame(1, 0, 10);
+        let (mut message, mut payload) = frame(1, 10);
         assert_eq!(permits(&message, &payload), 1);
         if let Ok(metadata) = &mut payload.metadata {
             metadata.num_messages_in_batch = Some(70);

@@ -1,8 +1,5 @@
-//! Entries the broker has delivered since the last acknowledgement, to notice when a redelivery leaves some of them out.
-//!
-//! While a read is under way the broker does not go back when it is asked to, and still marks what comes next with the new
-//! epoch; what that read finds is of the old epoch, and dropped (`PersistentDispatcherSingleActiveConsumer`). The entries of
-//! that read would be missed without a word, and acknowledged with the next one. They may never have been delivered before.
+//! Entries the broker has delivered since the last acknowledgement. Where reading goes back they have to come again; one that
+//! does not has expired, or was skipped by an operator, and that must not pass for settled.
 
 use std::collections::BTreeMap;
 
@@ -17,21 +14,17 @@ pub(super) struct Seen {
     stretches: BTreeMap<EntryId, u64>,
     /// What is read is at this entry or behind it; not known at the beginning.
     next: Option<EntryId>,
-    /// What arrives first is not behind `next`: the broker was asked to go back, and may not have done it.
-    asked: bool,
+    /// A new consumer is to begin at `next` or in front of it, and nothing came of it yet.
+    returning: bool,
 }
 
 impl Seen {
-    /// An entry arrives and is read. An error names the first one that is left out: one that was delivered before, or the one
-    /// that the broker was asked to go back to.
+    /// An entry arrives and is read. An error names the first one delivered before that is left out.
     pub fn arrives(&mut self, id: EntryId) -> Result<(), EntryId> {
-        if let Some(next) = self.next {
-            let not_back = (self.asked && next < id).then_some(next);
-            if let Some(skipped) = self.first_between(next, id).or(not_back) {
-                return Err(skipped);
-            }
+        if let Some(skipped) = self.next.and_then(|next| self.first_between(next, id)) {
+            return Err(skipped);
         }
-        self.asked = false;
+        self.returning = false;
         self.next = Some(behind(id, 1));
         self.delivered(id);
         Ok(())
@@ -54,10 +47,18 @@ impl Seen {
         }
     }
 
-    /// Reading goes back and on from this entry; `asked` when it is a consumer that reads already which is asked to.
-    pub fn rewind(&mut self, next: Option<EntryId>, asked: bool) {
+    /// Reading goes on from this entry; `again` where a new consumer has to bring what was delivered before.
+    pub fn rewind(&mut self, next: Option<EntryId>, again: bool) {
         self.next = next;
-        self.asked = asked;
+        self.returning = again;
+    }
+
+    /// A consumer was opened, and begins at the acknowledged position. Unless reading was going back, what the one before
+    /// delivered may be in the pipeline's hands, and is not missed if it does not come again.
+    pub fn reopened(&mut self) {
+        if !self.returning {
+            *self = Seen::default();
+        }
     }
 
     /// Whether this entry or one behind it was delivered: else there is nothing to go back for.
@@ -132,24 +133,21 @@ mod tests {
             (id(1, 9), id(7, 0), id(2, 0)),
         ] {
             let mut seen = seen();
-            seen.rewind(Some(from), false);
+            seen.rewind(Some(from), true);
             assert_eq!(seen.arrives(arrives), Err(skipped));
         }
     }
 
-    /// All that came is settled, and the broker, asked to go back, drops the next hundred that it had begun to read.
     #[test]
-    fn entries_that_never_came_are_noticed_where_the_broker_did_not_go_back() {
+    fn a_lost_connection_expects_nothing_again_unless_reading_was_going_back() {
         let mut seen = seen();
-        seen.rewind(Some(id(2, 2)), true);
-        assert_eq!(seen.arrives(id(2, 102)), Err(id(2, 2)));
-        // A new consumer begins where the broker says.
-        seen.rewind(Some(id(2, 2)), false);
-        assert_eq!(seen.arrives(id(2, 102)), Ok(()));
-        // It may begin further in front, and then there is nothing to notice.
-        seen.rewind(Some(id(2, 2)), true);
-        assert_eq!(seen.arrives(id(2, 1)), Ok(()));
-        assert_eq!(seen.arrives(id(2, 5)), Ok(()));
+        seen.rewind(Some(id(1, 4)), true);
+        seen.reopened();
+        seen.reopened();
+        assert_eq!(seen.arrives(id(1, 5)), Err(id(1, 4)));
+        assert_eq!(seen.arrives(id(1, 4)), Ok(()));
+        seen.reopened();
+        assert_eq!(seen.arrives(id(2, 0)), Ok(()));
     }
 
     #[test]
@@ -185,7 +183,7 @@ mod tests {
     fn what_is_acknowledged_is_forgotten() {
         let mut seen = seen();
         seen.forget_before(id(1, 5));
-        seen.rewind(Some(id(1, 0)), false);
+        seen.rewind(Some(id(1, 0)), true);
         assert_eq!(seen.arrives(id(1, 8)), Err(id(1, 5)));
         seen.forget_before(id(2, 1));
         assert_eq!(seen.arrives(id(2, 1)), Ok(()));
