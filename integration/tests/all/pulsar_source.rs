@@ -227,12 +227,12 @@ async fn an_epoch_that_ends_with_everything_settled_leaves_nothing_out() -> Resu
 async fn two_readers_that_go_back_again_and_again_leave_nothing_out_and_find_no_gap() -> Result<()> {
     const EACH: u64 = 10_000;
     let pulsar = &Brokers::shared().await?.pulsar;
-    pulsar.create_topic("public/default/shared", 2).await?;
+    pulsar.create_topic("public/default/two-readers", 2).await?;
     let connector = connector(pulsar);
-    fill(&connector, "shared", 2, EACH).await?;
+    fill(&connector, "two-readers", 2, EACH).await?;
     let settled = Mutex::new(HashSet::new());
     let read = || async {
-        let mut reader = Reader::open(&connector, spec("shared"), 1 << 20).await?;
+        let mut reader = Reader::open(&connector, spec("two-readers"), 1 << 20).await?;
         let (mut batches, mut since) = (0, Instant::now());
         loop {
             let all = settled.lock().unwrap().len();
