@@ -118,7 +118,7 @@ impl Shared {
     }
 
     /// Others may have taken what is ours: we were frozen or cut off.
-    fn in_doubt(&self) -> bool {
+    pub fn in_doubt(&self) -> bool {
         self.confirmed_for() > self.rebalance_interval + TRUST
     }
 

@@ -16,7 +16,7 @@ use futures::future::join_all;
 use tokio::{
     sync::{Notify, mpsc},
     task::JoinHandle,
-    time::sleep,
+    time::{Instant, sleep},
 };
 use trestle_core::{BoxFuture, Event, Fault, Lag, PartitionId, Position, Source, SourceControl, SourceSpec, Why};
 
@@ -32,6 +32,9 @@ use crate::{
 
 /// Events that wait to be taken; readings wait beyond it.
 const EVENTS: usize = 16;
+/// How long a source that is being closed tries to commit what is settled, and how often.
+const LAST_COMMIT: Duration = Duration::from_secs(5);
+const LAST_COMMIT_RETRY: Duration = Duration::from_millis(200);
 
 pub async fn open(
     client: Client,
@@ -143,8 +146,13 @@ impl SourceControl for Control {
         drop(self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take());
         Box::pin(async move {
             let readings = shared.stop();
-            if let Err(fault) = shared.commit(readings.clone()).await {
-                tracing::warn!(%fault, "the last positions were not committed: messages may repeat");
+            let begin = Instant::now();
+            while let Err(fault) = shared.commit(readings.clone()).await {
+                if begin.elapsed() > LAST_COMMIT || shared.in_doubt() {
+                    tracing::warn!(%fault, "the last positions were not committed: messages may repeat");
+                    break;
+                }
+                sleep(LAST_COMMIT_RETRY).await;
             }
             let group = &shared.group;
             join_all(readings.iter().map(|reading| group.unlock(&reading.queue))).await;

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use futures::join;
 use tokio::time::sleep;
-use trestle_core::{FaultKind, Outcome, PartitionId};
+use trestle_core::{FaultKind, Outcome, PartitionId, SourceSpec};
 use trestle_integration::{Mode, RocketMq, Settings};
 
 use super::rig::*;
@@ -48,6 +49,31 @@ async fn a_frozen_broker_costs_time_outs_and_nothing_else() -> Result<()> {
     send_until_stored(&sink, &mut lane, 0, numbered(10..20)).await?;
     ensure!(begin.elapsed() < Duration::from_secs(10), "flow again only after {:?}", begin.elapsed());
     judge(&connector, &topic, 20).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_source_that_is_closed_while_the_broker_is_cut_off_commits_its_last_position_all_the_same() -> Result<()> {
+    let rocketmq = RocketMq::start_with(Settings::default().proxied()).await?;
+    let proxy = rocketmq.proxy.as_ref().context("no proxy")?;
+    let connector = connector(&rocketmq.namesrv)?;
+    let (topic, group) = (topic(&connector, "closing", 1).await?, unique("group"));
+    fill(&connector, &topic, 0..10).await?;
+    // Nothing is committed before it closes.
+    let spec = SourceSpec { commit_interval: Duration::from_secs(3600), ..source_spec(&topic, &group) };
+    let mut member = Member::join(&connector, spec.clone()).await?;
+    member.read(10).await?;
+    proxy.set(Mode::Cut);
+    let mend = async {
+        sleep(Duration::from_secs(1)).await;
+        proxy.set(Mode::Pass);
+    };
+    join!(member.control.close(), mend);
+    fill(&connector, &topic, 10..20).await?;
+    let mut again = Member::join(&connector, spec).await?;
+    let numbers: Vec<u64> = again.read(10).await?.iter().map(|(_, m)| number(m)).collect::<Result<_>>()?;
+    ensure!(numbers == (10..20).collect::<Vec<_>>(), "{numbers:?}");
+    again.control.close().await;
     Ok(())
 }
 

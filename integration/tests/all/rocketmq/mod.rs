@@ -2,5 +2,5 @@
 
 mod faults;
 mod group;
-mod rig;
+pub mod rig;
 mod shapes;
