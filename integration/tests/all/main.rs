@@ -9,6 +9,7 @@ mod conformance_pulsar;
 mod conformance_rocketmq;
 mod kafka;
 mod main_job;
+mod oracle;
 mod parts;
 mod pulsar_sink;
 mod pulsar_source;
