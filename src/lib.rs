@@ -4,6 +4,8 @@ pub mod admin;
 pub mod clusters;
 pub mod commands;
 pub mod config;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod pipeline;
 pub mod policy;
 pub mod supervisor;

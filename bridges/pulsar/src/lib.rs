@@ -12,6 +12,8 @@ mod connection;
 mod connector;
 mod envelope;
 mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 mod http;
 mod lane;
 mod place;

@@ -9,6 +9,8 @@ mod classify;
 mod client;
 mod compression;
 mod connector;
+#[doc(hidden)]
+pub mod fuzz;
 mod place;
 mod queues;
 mod remoting;

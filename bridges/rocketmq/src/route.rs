@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, de::Error as _};
 
 const PERM_READ: u32 = 4;
 const PERM_WRITE: u32 = 2;
@@ -42,9 +42,17 @@ struct QueueData {
     perm: u32,
 }
 
+/// Queues of a topic on one broker at most: more are no route, and would fill the memory.
+const MOST_QUEUES: u32 = 1 << 16;
+
 impl Route {
     pub fn parse(body: &[u8]) -> Result<Route, serde_json::Error> {
-        serde_json::from_slice(body).or_else(|_| serde_json::from_str(&quote_bare_keys(&String::from_utf8_lossy(body))))
+        let route: Route = serde_json::from_slice(body)
+            .or_else(|_| serde_json::from_str(&quote_bare_keys(&String::from_utf8_lossy(body))))?;
+        match route.queues.iter().map(|data| data.read_queue_nums.max(data.write_queue_nums)).max() {
+            Some(most) if most > MOST_QUEUES => Err(serde_json::Error::custom(format!("a broker with {most} queues"))),
+            _ => Ok(route),
+        }
     }
 
     /// Queues that take messages now, of brokers whose master is there, sorted by broker and number: the list that the Java

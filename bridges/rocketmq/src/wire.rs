@@ -69,7 +69,7 @@ fn record(raw: Bytes, largest_body: usize, records: &mut Vec<Record>) {
         Ok((stored, sys_flag)) if sys_flag & INNER_BATCH != 0 && sys_flag & NEED_UNWRAP != 0 => {
             match unwrap_batch(&stored) {
                 Some(inner) => records.extend(inner.into_iter().map(Record::Message)),
-                None => records.push(Record::Defect { offset, raw, detail: "an inner batch is cut off".into() }),
+                None => records.push(Record::Defect { offset, raw, detail: "an inner batch is no batch".into() }),
             }
         }
         Ok((stored, _)) => records.push(Record::Message(stored)),
@@ -116,7 +116,8 @@ fn unwrap_batch(outer: &Stored) -> Option<Vec<Stored>> {
         if properties.last() == Some(&0) {
             properties.truncate(properties.len() - 1);
         }
-        inner.push(Stored { offset: outer.offset + inner.len() as u64, born: outer.born, body, properties });
+        let offset = outer.offset.checked_add(inner.len() as u64)?;
+        inner.push(Stored { offset, born: outer.born, body, properties });
     }
     Some(inner)
 }

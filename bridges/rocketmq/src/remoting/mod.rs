@@ -10,7 +10,7 @@
 
 pub mod codes;
 mod connection;
-mod frame;
+pub mod frame;
 mod pool;
 mod sign;
 
