@@ -14,8 +14,10 @@ use super::Sabotage;
 use counts::Counts;
 use oracle::Verdict;
 
-/// Runs of the normal tests; `TRESTLE_PROPERTY_RUNS` asks for another number, `TRESTLE_PROPERTY_FROM` for other seeds.
+/// Runs of the normal tests and of the long form; `TRESTLE_PROPERTY_RUNS` asks for another number, `TRESTLE_PROPERTY_FROM` for
+/// other seeds.
 const RUNS: u64 = 2_000;
+const RUNS_SOAK: u64 = 100_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -28,6 +30,15 @@ fn judge(seed: u64, sabotage: Sabotage) -> Vec<Verdict> {
     metrics::with_local_recorder(&counts, || runtime.block_on(run::run(seed, sabotage, &counts)))
 }
 
+/// Runs one seed, and says what was wrong.
+fn fails(seed: u64) -> bool {
+    let verdicts = judge(seed, Sabotage::None);
+    if !verdicts.is_empty() {
+        eprintln!("TRESTLE_SEED={seed}: {verdicts:#?}");
+    }
+    !verdicts.is_empty()
+}
+
 #[test]
 fn nothing_is_lost_reordered_or_committed_early_whatever_goes_wrong() {
     let seeds = match number("TRESTLE_SEED") {
@@ -36,18 +47,19 @@ fn nothing_is_lost_reordered_or_committed_early_whatever_goes_wrong() {
             seed..seed + 1
         }
         None => {
+            let soak = std::env::var_os("TRESTLE_SOAK").is_some_and(|value| value == "1");
+            let runs = number("TRESTLE_PROPERTY_RUNS").unwrap_or(if soak { RUNS_SOAK } else { RUNS });
             let from = number("TRESTLE_PROPERTY_FROM").unwrap_or(0);
-            from..from + number("TRESTLE_PROPERTY_RUNS").unwrap_or(RUNS)
+            from..from + runs
         }
     };
-    let mut failed = Vec::new();
-    for seed in seeds {
-        let verdicts = judge(seed, Sabotage::None);
-        if !verdicts.is_empty() {
-            eprintln!("TRESTLE_SEED={seed}: {verdicts:#?}");
-            failed.push(seed);
-        }
-    }
+    let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get()) as u64;
+    let failed = std::thread::scope(|scope| {
+        let share = |worker| seeds.clone().filter(move |seed| seed % workers == worker).filter(|seed| fails(*seed));
+        let threads: Vec<_> =
+            (0..workers).map(|worker| scope.spawn(move || share(worker).collect::<Vec<_>>())).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<u64>>()
+    });
     assert!(failed.is_empty(), "seeds that failed: {failed:?}");
 }
 
