@@ -23,6 +23,8 @@ const LOG_DEFAULT: &str = "error,trestle=info";
 /// Runs every route of the table. Returns after a drain.
 pub fn run(table: Table) -> Exit {
     log();
+    #[cfg(feature = "failpoints")]
+    let _places = fail::FailScenario::setup();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("the runtime does not start: {error}")),

@@ -25,6 +25,7 @@ use trestle_dlq::DeadLetters;
 
 use super::{
     board::{Board, LaneNote},
+    crash,
     inbox::Inbox,
     meter::Meter,
     settle::{self, Failure},
@@ -215,7 +216,9 @@ impl LaneTask {
         }
         if !applied.stored.is_empty() {
             self.stored(&applied.stored);
+            crash::point(self.context.hop, "stored");
         }
+        let settles = !applied.stored.is_empty();
         for slice in applied.stored {
             self.context.meter.delivered(&slice);
             #[cfg(test)]
@@ -223,6 +226,9 @@ impl LaneTask {
                 continue;
             }
             slice.settle();
+        }
+        if settles {
+            crash::point(self.context.hop, "settled");
         }
         #[cfg(test)]
         if self.context.sabotage == super::Sabotage::SettlePastFailure && !applied.left.is_empty() {

@@ -2,6 +2,7 @@
 
 mod board;
 mod budget;
+mod crash;
 mod hop;
 mod inbox;
 mod lane;
