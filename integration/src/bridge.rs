@@ -5,7 +5,7 @@ mod metrics;
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -54,6 +54,11 @@ pub struct Memory {
 impl Bridge {
     /// Starts it with a route table that says everything but where the admin pages are.
     pub async fn start(table: &str) -> Result<Bridge> {
+        Bridge::start_with(table, &[]).await
+    }
+
+    /// With these variables in its environment.
+    pub async fn start_with(table: &str, environment: &[(&str, &str)]) -> Result<Bridge> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let nth = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder = env::temp_dir().join(format!("trestle-test-{}-{nth}", std::process::id()));
@@ -65,6 +70,7 @@ impl Bridge {
         let child = Command::new(bridge_binary()?)
             .arg("run")
             .arg(&file)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -107,6 +113,12 @@ impl Bridge {
     /// `kill -9`; returns once it is gone.
     pub async fn kill(&mut self) -> Result<()> {
         Ok(self.child.kill().await?)
+    }
+
+    /// Waits until it ended by itself.
+    pub async fn ended(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let status = timeout(limit, self.child.wait()).await;
+        Ok(status.with_context(|| format!("it did not end within {limit:?}; {}", self.about()))??)
     }
 
     /// SIGTERM; gives the exit code, an error when it takes longer than `limit`.

@@ -7,6 +7,7 @@
 mod commits;
 mod load;
 mod pulsar_log;
+mod report;
 mod rocketmq;
 mod stored;
 mod target;
@@ -16,6 +17,7 @@ mod writer;
 pub use commits::{Commits, Sample, commit_breaks};
 pub use load::{Content, Load, Shape};
 pub use pulsar_log::{Entry, EntryId, PulsarLog};
+pub use report::Row;
 pub use target::Target;
 pub use verdict::{Seen, Verdict, judge};
 pub use writer::{Confirmed, Ledger, Writer};

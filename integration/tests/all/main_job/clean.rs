@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use trestle_integration::{
     Bridge,
-    oracle::{Load, Shape, commit_breaks},
+    oracle::{Load, Row, Shape, commit_breaks},
     until,
 };
 
@@ -58,6 +58,7 @@ async fn everything_arrives_once_in_order_and_unchanged_and_the_metrics_add_up()
     ensure!(breaks.is_empty(), "COMMIT: {breaks:#?}");
     let all = Some(ledger.ends(PARTITIONS));
     ensure!(samples.last().map(|sample| sample.committed.clone()) == all, "{:?} instead of {all:?}", samples.last());
+    Row { fault: "none".into(), ledger: &ledger, verdict: &verdict, recovered: None, bridge: &bridge }.record()?;
     bridge.fine();
     Ok(())
 }
@@ -91,6 +92,8 @@ async fn a_drain_under_load_exits_with_0_and_the_next_start_repeats_nothing() ->
     let verdict = job.judged(&mut target, &ledger).await?;
     verdict.sound()?;
     ensure!(verdict.repeated.is_empty() && verdict.dead.is_empty(), "{verdict}");
+    let bridge = lives.last().context("none was started")?;
+    Row { fault: "drained 2 times".into(), ledger: &ledger, verdict: &verdict, recovered: None, bridge }.record()?;
     lives.into_iter().for_each(Bridge::fine);
     Ok(())
 }

@@ -1,17 +1,18 @@
 //! The bridge itself dies.
 
-use std::time::Duration;
+use std::{os::unix::process::ExitStatusExt, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use tokio::time::sleep;
 use trestle_integration::{
     Bridge,
-    oracle::{Load, commit_breaks},
+    oracle::{Load, Row, commit_breaks},
 };
 
-use super::rig::{Job, PARTITIONS, Site, short_or_soak};
+use super::rig::{Job, PARTITIONS, SOON, Site, short_or_soak};
 
 const LIFE: Duration = Duration::from_secs(3);
+const SIGABRT: i32 = 6;
 
 #[tokio::test]
 async fn killed_every_three_seconds_it_loses_changes_invents_and_reorders_nothing() -> Result<()> {
@@ -38,6 +39,34 @@ async fn killed_every_three_seconds_it_loses_changes_invents_and_reorders_nothin
     let staging = job.site.log().staged(&job.staging(), PARTITIONS, &ledger).await?;
     let breaks = commit_breaks(&samples, &ledger, &staging, &verdict.dead);
     ensure!(breaks.is_empty(), "COMMIT: {breaks:#?}");
+    let bridge = lives.last().context("none was started")?;
+    Row { fault: format!("killed {kills} times"), ledger: &ledger, verdict: &verdict, recovered: None, bridge }
+        .record()?;
     lives.into_iter().for_each(Bridge::fine);
+    Ok(())
+}
+
+/// Each place is passed ten times first.
+#[tokio::test]
+async fn a_crash_between_a_send_and_its_acknowledgement_loses_nothing() -> Result<()> {
+    for place in ["stage.stored", "stage.settled", "deliver.stored", "deliver.settled"] {
+        let job = Job::prepare(Site::shared().await?, &place.replace('.', "-"), Load::new("", 3_000)).await?;
+        let mut first = job.start_to_crash(&format!("{place}=10*off->return")).await?;
+        first.ready(SOON).await?;
+        let mut target = job.target().await?;
+        let writer = job.write(1_500)?;
+        let status = first.ended(SOON).await.context("is the program built with the feature `failpoints`?")?;
+        ensure!(status.signal() == Some(SIGABRT), "{place}: {status}; {}", first.about());
+        let second = job.start().await?;
+        let ledger = writer.finish().await?;
+        let verdict = job.judged(&mut target, &ledger).await?;
+        println!("{place}: {verdict}");
+        verdict.sound()?;
+        ensure!(verdict.dead.is_empty(), "{place}: {verdict}");
+        let fault = format!("crashed at {place}");
+        Row { fault, ledger: &ledger, verdict: &verdict, recovered: None, bridge: &second }.record()?;
+        first.fine();
+        second.fine();
+    }
     Ok(())
 }

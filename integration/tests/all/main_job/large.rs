@@ -1,7 +1,7 @@
 //! Messages as large as they may be.
 
 use anyhow::{Result, ensure};
-use trestle_integration::oracle::{Load, Shape};
+use trestle_integration::oracle::{Load, Row, Shape};
 
 use super::rig::{Job, Site};
 
@@ -30,6 +30,8 @@ async fn fifty_messages_of_five_mebibytes_are_all_accounted_for_within_256_mib()
     ensure!(verdict.delivered == fits, "{fits} fit, and {verdict}");
     let memory = bridge.memory()?;
     ensure!(memory.peak < LIMIT, "{} MiB at its highest", memory.peak >> 20);
+    let fault = "messages of 5 MiB in 256 MiB".into();
+    Row { fault, ledger: &ledger, verdict: &verdict, recovered: None, bridge: &bridge }.record()?;
     println!("{verdict}; {} MiB at its highest", memory.peak >> 20);
     bridge.fine();
     Ok(())

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use tokio::time::sleep;
 use trestle_integration::{
     Brokers, Kafka, Pulsar, RocketMq, Settings,
-    oracle::{Load, Shape, Target},
+    oracle::{Load, Row, Shape, Target},
     until,
 };
 
@@ -36,7 +36,7 @@ async fn a_frozen_and_then_a_dead_target_costs_no_dead_letter_no_memory_and_no_m
     sleep(frozen).await;
     let during = bridge.memory()?;
     rocketmq.broker.unpause().await?;
-    flows_again(&job, &mut target, "frozen").await?;
+    let mut recovered = flows_again(&job, &mut target, "frozen").await?;
     ensure!(
         during.now < before.now + FLAT,
         "memory grew from {} to {} while RocketMQ was frozen",
@@ -53,7 +53,7 @@ async fn a_frozen_and_then_a_dead_target_costs_no_dead_letter_no_memory_and_no_m
     rocketmq.broker.start().await?;
     // The reader's connection died with the broker.
     let mut target = job.target().await?;
-    flows_again(&job, &mut target, "dead").await?;
+    recovered = recovered.max(flows_again(&job, &mut target, "dead").await?);
     ensure!(after == members, "the group's members were {members:?} and are {after:?}");
     ensure!(
         during.now < before.now + FLAT,
@@ -67,7 +67,9 @@ async fn a_frozen_and_then_a_dead_target_costs_no_dead_letter_no_memory_and_no_m
     let verdict = job.judged(&mut target, &ledger).await?;
     verdict.sound()?;
     ensure!(verdict.dead.is_empty(), "an outage made dead letters: {verdict}");
-    eprintln!("{verdict}");
+    let fault = format!("RocketMQ frozen {} s, dead 30 s", frozen.as_secs());
+    Row { fault, ledger: &ledger, verdict: &verdict, recovered: Some(recovered), bridge: &bridge }.record()?;
+    println!("{verdict}");
     bridge.fine();
     Ok(())
 }
@@ -89,7 +91,7 @@ async fn pulsar_and_then_kafka_are_killed_and_come_back_and_dead_letters_stay() 
 
     pulsar.broker.kill().await?;
     pulsar.broker.start().await?;
-    flows_again(&job, &mut target, "Pulsar").await.with_context(|| bridge.about())?;
+    let recovered = flows_again(&job, &mut target, "Pulsar").await.with_context(|| bridge.about())?;
     kafka.broker.kill().await?;
     kafka.broker.start().await?;
     let confirmed = writer.confirmed();
@@ -99,7 +101,9 @@ async fn pulsar_and_then_kafka_are_killed_and_come_back_and_dead_letters_stay() 
     let verdict = job.judged(&mut target, &ledger).await.with_context(|| bridge.about())?;
     verdict.sound()?;
     ensure!(verdict.dead.iter().eq([&700]), "{verdict}");
-    eprintln!("{verdict}");
+    let fault = "Pulsar, then Kafka killed".into();
+    Row { fault, ledger: &ledger, verdict: &verdict, recovered: Some(recovered), bridge: &bridge }.record()?;
+    println!("{verdict}");
 
     let code = bridge.terminate(Duration::from_secs(35)).await?;
     ensure!(code == Some(0), "exit code {code:?}");
@@ -112,13 +116,13 @@ async fn pulsar_and_then_kafka_are_killed_and_come_back_and_dead_letters_stay() 
 }
 
 /// A message that is new to the target arrives within 30 s on a quiet machine.
-async fn flows_again(job: &Job, target: &mut Target, what: &str) -> Result<()> {
+async fn flows_again(job: &Job, target: &mut Target, what: &str) -> Result<Duration> {
     let begin = Instant::now();
     target.read_on(&job.load).await?;
     let before = target.numbers().len();
     arrived(job, target, before + 1, SOON).await.with_context(|| format!("after {what} was back"))?;
     eprintln!("flow {:.1} s after {what} was back", begin.elapsed().as_secs_f64());
-    Ok(())
+    Ok(begin.elapsed())
 }
 
 /// Waits until so many distinct messages are in the target.

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use tokio::time::sleep;
-use trestle_integration::{oracle::Load, until};
+use trestle_integration::{
+    oracle::{Load, Row},
+    until,
+};
 
 use super::rig::{Job, PARTITIONS, SOON, Site, short_or_soak, written};
 
@@ -38,6 +41,8 @@ async fn a_replica_joins_and_leaves_under_load() -> Result<()> {
     ensure!(staged == ledger.confirmed.len(), "{staged} staged of {}", ledger.confirmed.len());
     // Pulsar waits for one second: what is not settled by then is delivered twice.
     ensure!(verdict.repeated.len() < RECEIVER_QUEUE, "{verdict}");
+    let fault = "a second instance joins and leaves".into();
+    Row { fault, ledger: &ledger, verdict: &verdict, recovered: None, bridge: &first }.record()?;
     first.fine();
     second.fine();
     Ok(())
@@ -67,6 +72,8 @@ async fn a_replica_frozen_past_its_session_and_continued_loses_and_reorders_noth
     println!("{verdict}");
     verdict.sound()?;
     ensure!(verdict.dead.is_empty(), "{verdict}");
+    let fault = "frozen past its session, a second instance takes over".into();
+    Row { fault, ledger: &ledger, verdict: &verdict, recovered: None, bridge: &first }.record()?;
     first.fine();
     second.fine();
     Ok(())

@@ -139,6 +139,11 @@ routes:
         Bridge::start(&self.route_table()).await
     }
 
+    /// Ends by itself at a place in the program: see `src/pipeline/crash.rs`.
+    pub async fn start_to_crash(&self, place: &str) -> Result<Bridge> {
+        Bridge::start_with(&self.route_table(), &[("FAILPOINTS", place)]).await
+    }
+
     /// Started, and every hop flows.
     pub async fn ready(&self) -> Result<Bridge> {
         let mut bridge = self.start().await?;
