@@ -46,17 +46,18 @@ async fn killed_every_three_seconds_it_loses_changes_invents_and_reorders_nothin
     Ok(())
 }
 
-/// Each place is passed ten times first.
+/// Each place is passed ten times first; messages are written until then.
 #[tokio::test]
 async fn a_crash_between_a_send_and_its_acknowledgement_loses_nothing() -> Result<()> {
     for place in ["stage.stored", "stage.settled", "deliver.stored", "deliver.settled"] {
-        let job = Job::prepare(Site::shared().await?, &place.replace('.', "-"), Load::new("", 3_000)).await?;
+        let job = Job::prepare(Site::shared().await?, &place.replace('.', "-"), Load::new("", 100_000)).await?;
         let mut first = job.start_to_crash(&format!("{place}=10*off->return")).await?;
         first.ready(SOON).await?;
         let mut target = job.target().await?;
         let writer = job.write(1_500)?;
         let status = first.ended(SOON).await.context("is the program built with the feature `failpoints`?")?;
         ensure!(status.signal() == Some(SIGABRT), "{place}: {status}; {}", first.about());
+        writer.stop();
         let second = job.start().await?;
         let ledger = writer.finish().await?;
         let verdict = job.judged(&mut target, &ledger).await?;

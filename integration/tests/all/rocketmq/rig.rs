@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use trestle_core::{
     Connector, Ensure, Event, Fault, Lane, Message, PartitionId, Sink, Source, SourceControl, SourceSpec,
 };
-use trestle_integration::Brokers;
+use trestle_integration::{Brokers, until};
 
 pub use crate::parts::*;
 
@@ -31,9 +31,13 @@ pub fn connector(namesrv: &str) -> Result<Arc<dyn Connector>> {
 
 /// A topic of the test's own, with `queues` queues.
 pub async fn topic(connector: &Arc<dyn Connector>, what: &str, queues: u32) -> Result<String> {
-    let topic = unique(what);
-    connector.ensure(&topic, Ensure { partitions: queues, durable: None }).await?;
-    Ok(topic)
+    let topic = &unique(what);
+    // Right after a start name server and broker may leave a request unanswered; a route asks again, too.
+    until("the topic is made", SOON, || async {
+        connector.ensure(topic, Ensure { partitions: queues, durable: None }).await?;
+        Ok(Some(topic.clone()))
+    })
+    .await
 }
 
 /// A source that looks for other members more often than it would by itself.
