@@ -217,17 +217,14 @@ impl LaneTask {
         if !applied.stored.is_empty() {
             self.stored(&applied.stored);
             crash::point(self.context.hop, "stored");
-        }
-        let settles = !applied.stored.is_empty();
-        for slice in applied.stored {
-            self.context.meter.delivered(&slice);
-            #[cfg(test)]
-            if self.context.sabotage == super::Sabotage::AckBeforeSend {
-                continue;
+            for slice in applied.stored {
+                self.context.meter.delivered(&slice);
+                #[cfg(test)]
+                if self.context.sabotage == super::Sabotage::AckBeforeSend {
+                    continue;
+                }
+                slice.settle();
             }
-            slice.settle();
-        }
-        if settles {
             crash::point(self.context.hop, "settled");
         }
         #[cfg(test)]

@@ -5,8 +5,8 @@
 //!   broker spreads them evenly over the members of the group.
 //! - A lost connection or CLOSE_CONSUMER: subscribed again in the same assignment, which is `lost` only if another
 //!   consumer turns out to have become active.
-//! - A rewind is REDELIVER_UNACKNOWLEDGED_MESSAGES with a higher consumer epoch (PIP-84): what is on its way is known by
-//!   its older epoch and dropped.
+//! - A rewind is another consumer in place of the one before: what was on its way goes to nobody, and the broker begins at
+//!   the acknowledged position.
 //! - Acknowledgements are cumulative, end inside a batch where the settled prefix does, and are answered.
 //! - Reading a connection never waits for a partition: what finds no budget is read past, and read again later.
 
