@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use tokio::sync::OnceCell;
+use tracing_subscriber::filter::LevelFilter;
 
 pub use container::Container;
-pub use kafka::Kafka;
+pub use kafka::{Kafka, create_kafka_topic};
 pub use pulsar::Pulsar;
 pub use rocketmq::RocketMq;
 pub use settings::Settings;
@@ -34,7 +35,7 @@ impl Brokers {
         // The failure is kept as well: else each test would wait for it again.
         static SHARED: OnceCell<Result<Brokers, String>> = OnceCell::const_new();
         // What a connector warns of says why a test failed.
-        let _ = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::WARN).try_init();
+        let _ = tracing_subscriber::fmt().with_test_writer().with_max_level(LevelFilter::WARN).try_init();
         let start = || async { on_runtime(Brokers::start()).await.map_err(|error| format!("{error:#}")) };
         SHARED.get_or_init(start).await.as_ref().map_err(|error| anyhow!("the shared brokers did not start: {error}"))
     }

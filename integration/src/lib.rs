@@ -10,11 +10,13 @@ pub mod http;
 pub mod oracle;
 mod ports;
 mod reaper;
+mod soak;
 mod tcp_proxy;
 mod wait;
 
 pub use bridge::{Bridge, Memory, Metrics, bridge_binary};
-pub use brokers::{Brokers, Container, Kafka, Pulsar, RocketMq, Settings};
+pub use brokers::{Brokers, Container, Kafka, Pulsar, RocketMq, Settings, create_kafka_topic};
 pub use ports::free_port;
+pub use soak::short_or_soak;
 pub use tcp_proxy::{Mode, TcpProxy};
 pub use wait::until;

@@ -11,6 +11,7 @@ use std::{
 };
 
 use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
+use trestle_integration::short_or_soak;
 
 /// Changed inputs of each target, and in the long form.
 const CHANGED: usize = 20_000;
@@ -64,8 +65,7 @@ fn fuzz(name: &str, target: fn(&[u8])) {
     let seed = rand::random();
     println!("seed {seed}");
     let mut random = SmallRng::seed_from_u64(seed);
-    let soak = std::env::var_os("TRESTLE_SOAK").is_some_and(|value| value == "1");
-    for _ in 0..if soak { CHANGED_SOAK } else { CHANGED } {
+    for _ in 0..short_or_soak(CHANGED, CHANGED_SOAK) {
         let mut input = corpus.choose(&mut random).unwrap().clone();
         for _ in 0..random.random_range(1..=CHANGES) {
             change(&mut input, &corpus, &mut random);

@@ -48,9 +48,7 @@ impl Kafka {
     }
 
     pub async fn create_topic(&self, topic: &str, partitions: i32) -> Result<()> {
-        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
-        let results = self.admin()?.create_topics([&new], &AdminOptions::new()).await?;
-        first(results).with_context(|| format!("creating the Kafka topic {topic}"))
+        create_kafka_topic(&self.servers, topic, partitions, &[]).await
     }
 
     /// Grows a topic to `partitions` in all.
@@ -66,8 +64,20 @@ impl Kafka {
     }
 
     fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
-        Ok(ClientConfig::new().set("bootstrap.servers", &self.servers).create()?)
+        admin(&self.servers)
     }
+}
+
+fn admin(servers: &str) -> Result<AdminClient<DefaultClientContext>> {
+    Ok(ClientConfig::new().set("bootstrap.servers", servers).create()?)
+}
+
+/// Makes a topic with these settings of its own.
+pub async fn create_kafka_topic(servers: &str, topic: &str, partitions: i32, config: &[(&str, &str)]) -> Result<()> {
+    let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    let new = config.iter().fold(new, |new, (name, value)| new.set(name, value));
+    let results = admin(servers)?.create_topics([&new], &AdminOptions::new()).await?;
+    first(results).with_context(|| format!("creating the Kafka topic {topic}"))
 }
 
 fn first(results: Vec<rdkafka::admin::TopicResult>) -> Result<()> {

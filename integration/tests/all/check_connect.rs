@@ -8,14 +8,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use rdkafka::{
-    ClientConfig,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    client::DefaultClientContext,
-};
 use serde_json::Value;
 use tokio::process::Command;
-use trestle_integration::{Brokers, bridge_binary, free_port};
+use trestle_integration::{Brokers, bridge_binary, create_kafka_topic, free_port};
 
 /// The limit of a cluster is 10 s; the rest is for a busy machine.
 const SOON: Duration = Duration::from_secs(30);
@@ -33,7 +28,7 @@ impl Case {
         let brokers = Brokers::shared().await?;
         let source = format!("{name}-in");
         let settings = [("retention.ms", "-1"), ("retention.bytes", "-1")];
-        create_topic(brokers, &source, 3, &settings).await?;
+        create_kafka_topic(&brokers.kafka.servers, &source, 3, &settings).await?;
         brokers.pulsar.rest("PUT", &format!("namespaces/public/{name}"), "").await?;
         Ok(Case { brokers, name: name.to_owned(), source, servers: brokers.kafka.servers.clone() })
     }
@@ -75,17 +70,6 @@ routes:
         fs::remove_file(&file)?;
         Ok(output?)
     }
-}
-
-async fn create_topic(brokers: &Brokers, topic: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<()> {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", &brokers.kafka.servers).create()?;
-    let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
-    let new = settings.iter().fold(new, |new, (name, value)| new.set(name, value));
-    for result in admin.create_topics([&new], &AdminOptions::new()).await? {
-        ensure!(result.is_ok(), "{result:?}");
-    }
-    Ok(())
 }
 
 /// Line, column and text of each.
@@ -165,7 +149,7 @@ async fn a_compacted_source_and_one_that_forgets_are_warned_of() -> Result<()> {
     let mut case = Case::new("check-compacted").await?;
     case.source = "check-compacted-forgets".into();
     let settings = [("cleanup.policy", "compact,delete"), ("retention.ms", "7200000")];
-    create_topic(case.brokers, &case.source, 3, &settings).await?;
+    create_kafka_topic(&case.brokers.kafka.servers, &case.source, 3, &settings).await?;
     let (exit, answer) = case.check().await?;
     let warnings = told(&answer, "warnings");
     ensure!(exit == Some(0) && told(&answer, "mistakes").is_empty(), "{exit:?} {answer:#}");

@@ -1,12 +1,11 @@
 //! The judge of the other tests, judged: a bridge that does one thing wrong in 100,000 messages is found out.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     consumer::{Consumer, StreamConsumer},
     message::{BorrowedMessage, Headers as _},
 };
@@ -34,7 +33,7 @@ type Partitions = BTreeMap<u32, Vec<Message>>;
 async fn a_bridge_that_does_one_thing_wrong_in_100_000_messages_is_found_out() -> Result<()> {
     let brokers = Brokers::shared().await?;
     let source = unique("judged");
-    create(&brokers.kafka.servers, &source).await?;
+    brokers.kafka.create_topic(&source, PARTITIONS as i32).await?;
     let load = Load::new(source.as_str(), MESSAGES);
     let ledger = Writer::start(&brokers.kafka.servers, &source, load, None)?.finish().await?;
     ensure!(ledger.confirmed.len() as u64 == MESSAGES, "{} confirmed", ledger.confirmed.len());
@@ -54,12 +53,13 @@ async fn a_bridge_that_does_one_thing_wrong_in_100_000_messages_is_found_out() -
     for (what, wrong, found) in kinds {
         let mut written = read.clone();
         wrong(written.get_mut(&1).context("partition 1 is empty")?);
-        let verdict =
-            judge(&ledger, &through(&connector, &brokers.rocketmq.namesrv, what, written, &ledger.load).await?, &[]);
+        let seen = through(&connector, &brokers.rocketmq.namesrv, what, written, &ledger.load).await?;
+        let verdict = judge(&ledger, &seen, &[]);
         println!("{what}: {verdict}");
         ensure!(found(&verdict), "{what}: {verdict}");
         // And it is that alone which is found.
-        let all = [&verdict.lost, &verdict.repeated].map(Vec::len).iter().sum::<usize>()
+        let all = verdict.lost.len()
+            + verdict.repeated.len()
             + verdict.phantoms.len()
             + verdict.corrupt.len()
             + verdict.reordered.len()
@@ -82,7 +82,7 @@ fn invented() -> Message {
 
 /// Writes the messages as a bridge would, and gives what the oracle reads there.
 async fn through(
-    connector: &std::sync::Arc<dyn Connector>,
+    connector: &Arc<dyn Connector>,
     namesrv: &str,
     what: &str,
     written: Partitions,
@@ -102,15 +102,6 @@ async fn through(
     let mut target = Target::open(namesrv, &topic).await?;
     target.read_on(load).await?;
     Ok(target.seen)
-}
-
-async fn create(servers: &str, topic: &str) -> Result<()> {
-    let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", servers).create()?;
-    let topic = NewTopic::new(topic, PARTITIONS as i32, TopicReplication::Fixed(1));
-    for result in admin.create_topics([&topic], &AdminOptions::new()).await? {
-        result.map_err(|(topic, error)| anyhow::anyhow!("creating {topic}: {error}"))?;
-    }
-    Ok(())
 }
 
 /// All that the ledger has, in order.

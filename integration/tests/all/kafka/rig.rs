@@ -21,6 +21,7 @@ use trestle_core::{
 use trestle_integration::Brokers;
 
 pub use crate::parts::*;
+pub use trestle_integration::create_kafka_topic as create_topic;
 
 /// The shared broker, or one started by hand and named by `$KAFKA_SERVERS`.
 pub async fn servers() -> Result<String> {
@@ -34,18 +35,6 @@ pub fn connector(servers: &str, options: &[(&str, &str)]) -> Result<Arc<dyn Conn
     let options: BTreeMap<_, _> = options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
     let settings = trestle_kafka::Settings { servers: servers.to_owned(), options };
     trestle_kafka::connector("main", settings).map_err(|wrong| anyhow!(wrong))
-}
-
-pub async fn create_topic(servers: &str, topic: &str, partitions: i32, config: &[(&str, &str)]) -> Result<()> {
-    use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-    let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", servers).create()?;
-    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
-    for (key, value) in config {
-        new = new.set(key, value);
-    }
-    let answer = admin.create_topics([&new], &AdminOptions::new()).await?;
-    answer.into_iter().next().context("no answer")?.map_err(|(_, code)| anyhow!("{code}"))?;
-    Ok(())
 }
 
 /// Writes `count` numbered messages, spread over the partitions.

@@ -10,12 +10,12 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     consumer::{BaseConsumer, Consumer},
 };
 use tokio::{task::spawn_blocking, time::sleep};
+pub use trestle_integration::short_or_soak;
 use trestle_integration::{
-    Bridge, Brokers, Kafka, Pulsar, RocketMq, http,
+    Bridge, Brokers, Kafka, Pulsar, RocketMq, create_kafka_topic, http,
     oracle::{Commits, Ledger, Load, PulsarLog, Seen, Target, Verdict, Writer, judge},
     until,
 };
@@ -25,16 +25,6 @@ pub const PARTITIONS: i32 = 4;
 pub const SOON: Duration = Duration::from_secs(60);
 /// Without a new message for so long, the flow counts as stuck.
 const STALL: Duration = Duration::from_secs(60);
-
-/// Whether the long forms run.
-pub fn soak() -> bool {
-    env::var_os("TRESTLE_SOAK").is_some_and(|value| value == "1")
-}
-
-/// One of two, by [`soak`].
-pub fn short_or_soak<T>(short: T, long: T) -> T {
-    if soak() { long } else { short }
-}
 
 /// Where the brokers are.
 #[derive(Clone, Debug)]
@@ -94,11 +84,7 @@ impl Job {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
         let name = format!("{what}-{now}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", &site.kafka).create()?;
-        let topic = NewTopic::new(&name, PARTITIONS, TopicReplication::Fixed(1));
-        for result in admin.create_topics([&topic], &AdminOptions::new()).await? {
-            result.map_err(|(topic, error)| anyhow::anyhow!("creating {topic}: {error}"))?;
-        }
+        create_kafka_topic(&site.kafka, &name, PARTITIONS, &[]).await?;
         let load = Load { run: name.clone(), ..load };
         Ok(Job { site, name, load, table: String::new(), options: vec![("session.timeout.ms", "6000")] })
     }
