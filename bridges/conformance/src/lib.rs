@@ -9,6 +9,7 @@ mod credit;
 mod groups;
 mod lanes;
 mod positions;
+mod readers;
 mod rig;
 mod roundtrip;
 mod topics;
@@ -19,7 +20,7 @@ use trestle_core::{BoxFuture, Connector};
 
 pub mod promises {
     //! One function a promise; each panics when it is broken.
-    pub use crate::{credit::*, groups::*, lanes::*, positions::*, roundtrip::*, topics::*};
+    pub use crate::{credit::*, groups::*, lanes::*, positions::*, readers::*, roundtrip::*, topics::*};
 }
 
 /// A connector to be tried, and the cluster behind it.
@@ -114,6 +115,12 @@ macro_rules! conformance_tests {
             a_second_member_gets_partitions_and_nothing_is_lost
             what_settles_during_a_revoke_is_not_read_again
             partitions_of_a_member_that_leaves_are_given_to_the_other
+            a_reader_reads_everything_once_in_order_and_ends
+            a_reader_leaves_groups_as_they_are
+            a_reader_from_a_time_leaves_out_what_is_older
+            a_reader_that_follows_waits_for_what_is_written
+            a_reader_of_an_empty_topic_ends_at_once
+            a_reader_of_an_unknown_topic_says_so
             ensure_creates_grows_and_never_takes_away
             an_unknown_topic_is_said_to_be_unknown
             a_durable_subscription_keeps_what_came_before_its_first_reader

@@ -1,9 +1,6 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use crate::{BoxFuture, Fault, Sink, Source, SourceControl, Survey, survey};
-
-/// A source and what steers it.
-pub type OpenSource = (Box<dyn Source>, Arc<dyn SourceControl>);
+use crate::{BoxFuture, Fault, Reader, ReaderSpec, Sink, Source, SourceControl, Survey, survey};
 
 /// One cluster of one protocol. Cheap to make: connections are opened by what it makes.
 pub trait Connector: Send + Sync {
@@ -11,6 +8,9 @@ pub trait Connector: Send + Sync {
     fn source(&self, spec: SourceSpec) -> BoxFuture<'_, Result<SourcePair, Fault>>;
 
     fn sink(&self, spec: SinkSpec) -> BoxFuture<'_, Result<Arc<dyn Sink>, Fault>>;
+
+    /// Reads the topic without a group.
+    fn reader(&self, spec: ReaderSpec) -> BoxFuture<'_, Result<Box<dyn Reader>, Fault>>;
 
     /// What the cluster says of a topic; [`Why::UnknownTopic`](crate::Why) when there is none.
     fn describe<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<TopicInfo, Fault>>;

@@ -9,6 +9,7 @@ mod fault;
 mod message;
 mod options;
 mod position;
+mod reader;
 mod sink;
 mod slice;
 mod source;
@@ -16,13 +17,12 @@ mod survey;
 mod tracker;
 
 pub use batch::{Ack, Batch};
-pub use connector::{
-    Connector, Durable, Ensure, Guarantee, OpenSource, SinkSpec, SourcePair, SourceSpec, Start, TopicInfo,
-};
+pub use connector::{Connector, Durable, Ensure, Guarantee, SinkSpec, SourcePair, SourceSpec, Start, TopicInfo};
 pub use fault::{Cause, Fault, FaultKind, Outcome, Scope, Sent, Why};
 pub use message::{Defect, Header, Headers, Message};
 pub use options::{OptionsOf, WrongOption};
 pub use position::{Epoch, PartitionId, Position};
+pub use reader::{Excerpt, Progress, ReadFrom, Reader, ReaderSpec, TaskReader};
 pub use sink::{Lane, LaneKey, Limits, Sink};
 pub use slice::Slice;
 pub use source::{Done, Event, Lag, Source, SourceControl};

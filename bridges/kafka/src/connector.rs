@@ -1,8 +1,10 @@
 use std::sync::Arc;
 
-use trestle_core::{BoxFuture, Connector, Ensure, Fault, Sink, SinkSpec, SourcePair, SourceSpec, Survey, TopicInfo};
+use trestle_core::{
+    BoxFuture, Connector, Ensure, Fault, Reader, ReaderSpec, Sink, SinkSpec, SourcePair, SourceSpec, Survey, TopicInfo,
+};
 
-use crate::{settings::Settings, sink, source, survey, topic};
+use crate::{reader, settings::Settings, sink, source, survey, topic};
 
 pub(crate) struct Kafka {
     cluster: String,
@@ -22,6 +24,10 @@ impl Connector for Kafka {
 
     fn sink(&self, spec: SinkSpec) -> BoxFuture<'_, Result<Arc<dyn Sink>, Fault>> {
         Box::pin(sink::open(&self.cluster, &self.settings, spec))
+    }
+
+    fn reader(&self, spec: ReaderSpec) -> BoxFuture<'_, Result<Box<dyn Reader>, Fault>> {
+        Box::pin(reader::open(&self.cluster, &self.settings, spec))
     }
 
     fn describe<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<TopicInfo, Fault>> {

@@ -2,9 +2,11 @@
 
 mod classify;
 mod connector;
+mod fetching;
 mod murmur2;
 mod native;
 mod options;
+mod reader;
 mod settings;
 mod sink;
 mod source;

@@ -6,8 +6,8 @@ use std::{
 use rand::{SeedableRng, rngs::SmallRng};
 use tokio::sync::Notify;
 use trestle_core::{
-    BoxFuture, Connector, Ensure, Fault, Message, Sink, SinkSpec, Source, SourceControl, SourcePair, SourceSpec,
-    TopicInfo, Why,
+    BoxFuture, Connector, Ensure, Fault, Message, Reader, ReaderSpec, Sink, SinkSpec, Source, SourceControl,
+    SourcePair, SourceSpec, TopicInfo, Why,
 };
 
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     faults::{PartitionFaults, Predicate},
     group::Group,
     log::Log,
+    reader::MemoryReader,
     sink::MemorySink,
     source::{MemoryControl, MemorySource},
 };
@@ -330,6 +331,13 @@ impl Connector for Cluster {
         Box::pin(async move {
             self.shared.lock().describe(&spec.topic)?;
             Ok(Arc::new(MemorySink::new(self.shared.clone(), spec)) as Arc<dyn Sink>)
+        })
+    }
+
+    fn reader(&self, spec: ReaderSpec) -> BoxFuture<'_, Result<Box<dyn Reader>, Fault>> {
+        Box::pin(async move {
+            self.shared.lock().describe(&spec.topic)?;
+            Ok(Box::new(MemoryReader::new(self.shared.clone(), spec)) as Box<dyn Reader>)
         })
     }
 

@@ -8,6 +8,7 @@ mod cluster;
 mod faults;
 mod group;
 mod log;
+mod reader;
 mod settings;
 mod sink;
 mod source;

@@ -89,6 +89,11 @@ impl Chunks {
         (gone, taken)
     }
 
+    /// No message has begun that is not complete.
+    pub fn is_whole(&self) -> bool {
+        self.open.is_empty()
+    }
+
     fn chunk(
         &mut self,
         gone: &mut Vec<GivenUp>,

@@ -9,8 +9,8 @@ use pulsar::message::proto::{
     command_subscribe::{InitialPosition, SubType},
 };
 use trestle_core::{
-    BoxFuture, Connector, Ensure, Fault, FaultKind, Scope, Sink, SinkSpec, SourcePair, SourceSpec, Survey, TopicInfo,
-    Why,
+    BoxFuture, Connector, Ensure, Fault, FaultKind, Reader, ReaderSpec, Scope, Sink, SinkSpec, SourcePair, SourceSpec,
+    Survey, TopicInfo, Why,
 };
 
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     cluster::Cluster,
     connection::{RequestError, command},
     pool::Use,
+    reader,
     settings::Settings,
     sink::PulsarSink,
     source,
@@ -167,6 +168,10 @@ impl Connector for PulsarConnector {
 
     fn sink(&self, spec: SinkSpec) -> BoxFuture<'_, Result<Arc<dyn Sink>, Fault>> {
         async move { Ok(PulsarSink::open(self.cluster.clone(), spec).await? as Arc<dyn Sink>) }.boxed()
+    }
+
+    fn reader(&self, spec: ReaderSpec) -> BoxFuture<'_, Result<Box<dyn Reader>, Fault>> {
+        reader::open(self.cluster.clone(), spec).boxed()
     }
 
     fn describe<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<TopicInfo, Fault>> {

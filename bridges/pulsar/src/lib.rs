@@ -20,6 +20,7 @@ mod place;
 mod policies;
 mod pool;
 mod protobuf;
+mod reader;
 mod settings;
 mod sink;
 mod source;

@@ -11,7 +11,7 @@
 //! - Reading a connection never waits for a partition: what finds no budget is read past, and read again later.
 
 mod consumer;
-mod flow;
+pub(crate) mod flow;
 pub(crate) mod options;
 mod orders;
 mod pace;
@@ -60,7 +60,7 @@ pub(crate) async fn open(
     let (events, heard) = mpsc::channel(EVENTS);
     let (closing, closed) = watch::channel(Closing::No);
     let members = Arc::new(Members { orders: Mutex::default(), closing });
-    let consumer_name = consumer_name();
+    let consumer_name = unique_name("trestle");
     let owner = Owner {
         cluster,
         topic,
@@ -275,9 +275,9 @@ fn every(period: Duration) -> Interval {
     every
 }
 
-/// Differs between instances and is the same for all partitions of one.
-fn consumer_name() -> String {
+/// Differs between instances.
+pub(crate) fn unique_name(prefix: &str) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let unique = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), now);
-    format!("trestle-{unique:016x}")
+    format!("{prefix}-{unique:016x}")
 }

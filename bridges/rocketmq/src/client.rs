@@ -141,6 +141,28 @@ impl BrokerConfig {
     }
 }
 
+/// What a broker says of how it is doing: names and values of GET_BROKER_RUNTIME_INFO.
+#[derive(Default, Deserialize)]
+pub struct BrokerRuntime {
+    #[serde(default)]
+    table: std::collections::BTreeMap<String, String>,
+}
+
+impl BrokerRuntime {
+    /// Empty where the body is not what it should be.
+    pub fn parse(body: &[u8]) -> Self {
+        serde_json::from_slice(body).unwrap_or_default()
+    }
+
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.table.get(name).map(String::as_str)
+    }
+
+    pub fn number(&self, name: &str) -> Option<u64> {
+        self.text(name)?.parse().ok()
+    }
+}
+
 /// The route of one topic as last heard, shared by all that need an address.
 pub struct Routes {
     topic: String,

@@ -1,13 +1,14 @@
 use std::sync::Arc;
 
 use trestle_core::{
-    BoxFuture, Connector, Ensure, Fault, Guarantee, Sink, SinkSpec, Source, SourceControl, SourceSpec, Survey,
-    TopicInfo,
+    BoxFuture, Connector, Ensure, Fault, Guarantee, Reader, ReaderSpec, Sink, SinkSpec, Source, SourceControl,
+    SourceSpec, Survey, TopicInfo,
 };
 
 use crate::{
     admin,
     client::Client,
+    reader,
     remoting::Credentials,
     settings::{Durability, Millis, Settings},
     sink, source, survey,
@@ -51,6 +52,10 @@ impl Connector for RocketMq {
             spec.guarantee = Guarantee::Accepted;
         }
         Box::pin(sink::open(self.client(), spec))
+    }
+
+    fn reader(&self, spec: ReaderSpec) -> BoxFuture<'_, Result<Box<dyn Reader>, Fault>> {
+        Box::pin(reader::open(self.client(), spec))
     }
 
     fn describe<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<TopicInfo, Fault>> {

@@ -12,7 +12,9 @@ mod connector;
 #[doc(hidden)]
 pub mod fuzz;
 mod place;
+mod pull;
 mod queues;
+mod reader;
 mod remoting;
 mod route;
 mod settings;

@@ -13,7 +13,7 @@ use trestle_core::{
 
 use crate::{
     classify,
-    client::{Client, Routes},
+    client::{BrokerRuntime, Client, Routes},
     queues::Queues,
     remoting::{Abandoned, Answer, Request, codes::request},
     route::Queue,
@@ -276,8 +276,7 @@ fn forbidden(result: Result<Answer, Fault>) -> Result<Option<Answer>, Fault> {
 
 /// How long the oldest send has waited for a thread: `sendThreadPoolQueueHeadWaitTimeMills`, text in a table.
 fn send_queue_wait(runtime_info: &[u8]) -> Duration {
-    let info: serde_json::Value = serde_json::from_slice(runtime_info).unwrap_or_default();
-    let millis = info["table"]["sendThreadPoolQueueHeadWaitTimeMills"].as_str().and_then(|text| text.parse().ok());
+    let millis = BrokerRuntime::parse(runtime_info).number("sendThreadPoolQueueHeadWaitTimeMills");
     Duration::from_millis(millis.unwrap_or(0))
 }
 

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use futures::{StreamExt, future::join_all, stream};
-use serde::Deserialize;
 use trestle_core::{Fault, FaultKind, Survey, Surveyed, Why};
 
 use crate::{
     admin::{self, Limits},
-    client::{BROKER_LIMIT, BrokerConfig, Client},
+    client::{BROKER_LIMIT, BrokerConfig, BrokerRuntime, Client},
     remoting::{Request, codes::request},
 };
 
@@ -71,12 +70,8 @@ async fn look(client: &Client, topic: &str, configs: &BTreeMap<&str, BrokerConfi
 
 /// "5.3.1", of the runtime information's `brokerVersionDesc` (`V5_3_1`).
 fn version(body: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Information {
-        table: BTreeMap<String, String>,
-    }
-    let information: Information = serde_json::from_slice(body).ok()?;
-    let version = information.table.get("brokerVersionDesc")?;
+    let runtime = BrokerRuntime::parse(body);
+    let version = runtime.text("brokerVersionDesc")?;
     Some(version.trim_start_matches('V').replace('_', "."))
 }
 

@@ -120,7 +120,7 @@ fn bounds(
     partitions.iter().map(one).collect()
 }
 
-pub(super) fn list(topic: &str, partitions: &[i32], offset: Offset) -> Result<TopicPartitionList, KafkaError> {
+pub(crate) fn list(topic: &str, partitions: &[i32], offset: Offset) -> Result<TopicPartitionList, KafkaError> {
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for partition in partitions {
         list.add_partition_offset(topic, *partition, offset)?;

@@ -19,6 +19,7 @@ use std::{
 };
 
 use identity::Identity;
+pub(crate) use lookup::list;
 use rdkafka::{client::ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError};
 use tokio::sync::{mpsc, oneshot, watch};
 use trestle_core::{
@@ -114,7 +115,7 @@ impl SourceControl for Control {
 }
 
 /// What librdkafka calls back. Events are taken from the queue instead, so this hears only what comes during a destroy.
-struct Context;
+pub(crate) struct Context;
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {

@@ -5,10 +5,13 @@
 //! the broker has left is counted along here, so that no permit gets lost: every message that arrives is counted, whether
 //! it is handed out, a repeat or dropped.
 
+use pulsar::message::proto::CommandMessage;
+
 use super::options::{RECEIVER_QUEUE, RECEIVER_QUEUE_BYTES, RECEIVER_QUEUE_MOST};
+use crate::frame::Payload;
 
 #[derive(Debug, Default)]
-pub(super) struct Flow {
+pub(crate) struct Flow {
     /// Set by `receiverQueueSize`.
     queue: Option<u32>,
     /// Bytes that may still be handed out.
@@ -82,8 +85,21 @@ impl Flow {
     }
 }
 
+/// Permits that the broker counts for an entry: its messages, but for those acknowledged before
+/// (`Consumer.sendMessages`).
+pub(crate) fn permits(message: &CommandMessage, payload: &Payload) -> u32 {
+    let size = payload.metadata.as_ref().ok().and_then(|m| m.num_messages_in_batch).unwrap_or(1).max(1) as u32;
+    if message.ack_set.is_empty() {
+        return size;
+    }
+    message.ack_set.iter().map(|word| word.count_ones()).sum::<u32>().min(size)
+}
+
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use pulsar::message::proto::MessageMetadata;
+
     use super::*;
 
     #[test]
@@ -132,5 +148,18 @@ mod tests {
             flow.measure(1000);
         }
         assert!(flow.target() > 500);
+    }
+
+    #[test]
+    fn permits_are_counted_as_the_broker_counts_them() {
+        let mut message = CommandMessage::default();
+        let mut payload = Payload { metadata: Ok(MessageMetadata::default()), data: Bytes::new() };
+        assert_eq!(permits(&message, &payload), 1);
+        if let Ok(metadata) = &mut payload.metadata {
+            metadata.num_messages_in_batch = Some(70);
+        }
+        assert_eq!(permits(&message, &payload), 70);
+        message.ack_set = vec![!0 << 10, 0b11_1111];
+        assert_eq!(permits(&message, &payload), 60);
     }
 }

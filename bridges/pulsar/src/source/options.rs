@@ -9,7 +9,7 @@ pub(super) const RECEIVER_QUEUE: u32 = 100;
 /// As many as these bytes hold where messages are small.
 pub(super) const RECEIVER_QUEUE_BYTES: u64 = 1 << 20;
 /// And never more than this.
-pub(super) const RECEIVER_QUEUE_MOST: u32 = 1_000;
+pub(crate) const RECEIVER_QUEUE_MOST: u32 = 1_000;
 
 /// Every name.
 pub(crate) const NAMES: &[&str] = &["receiverQueueSize", "ackTimeoutMillis", "negativeAckRedeliveryDelayMicros"];

@@ -5,7 +5,10 @@ use std::{collections::VecDeque, sync::Arc};
 use pulsar::message::proto::CommandMessage;
 use trestle_core::{Batch, Cause, Message, Position, Tracker};
 
-use super::{flow::Flow, seen::Seen};
+use super::{
+    flow::{Flow, permits},
+    seen::Seen,
+};
 use crate::{
     acks::Acks,
     batch::{self, EntryId, Unpacked},
@@ -161,16 +164,6 @@ impl Reading {
     }
 }
 
-/// Permits that the broker counts for an entry: its messages, but for those acknowledged before
-/// (`Consumer.sendMessages`).
-fn permits(message: &CommandMessage, payload: &Payload) -> u32 {
-    let size = payload.metadata.as_ref().ok().and_then(|m| m.num_messages_in_batch).unwrap_or(1).max(1) as u32;
-    if message.ack_set.is_empty() {
-        return size;
-    }
-    message.ack_set.iter().map(|word| word.count_ones()).sum::<u32>().min(size)
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -248,17 +241,5 @@ mod tests {
         reading.back(Some(EntryId { ledger: 1, entry: 1 }), true);
         let gone = take(&mut reading, 3, 10).unwrap_err();
         assert_eq!((gone.from.entry, gone.to.entry), (1, 3));
-    }
-
-    #[test]
-    fn permits_are_counted_as_the_broker_counts_them() {
-        let (mut message, mut payload) = frame(1, 10);
-        assert_eq!(permits(&message, &payload), 1);
-        if let Ok(metadata) = &mut payload.metadata {
-            metadata.num_messages_in_batch = Some(70);
-        }
-        assert_eq!(permits(&message, &payload), 70);
-        message.ack_set = vec![!0 << 10, 0b11_1111];
-        assert_eq!(permits(&message, &payload), 60);
     }
 }

@@ -9,6 +9,7 @@ use trestle_core::{Fault, FaultKind, SourceSpec, Start, Why};
 
 use crate::{
     client::{BROKER_LIMIT, Client, Routes, json},
+    pull,
     remoting::{
         Abandoned, Answer, CallError, Request,
         codes::{answer, request},
@@ -18,10 +19,6 @@ use crate::{
 
 /// Beyond the time for which the broker may hold a pull: it looks for expired ones every 5 s only (`PullRequestHoldService.java`).
 const PULL_SLACK: Duration = Duration::from_secs(8);
-/// More than brokers give by default (32), so that those which are set to give more do.
-const PULL_MESSAGES: u32 = 64;
-// PullSysFlag.java: hold the request when there is no message, and take the subscription from the request.
-const PULL_FLAGS: u32 = 2 | 4;
 
 /// One member of one group that reads one topic.
 pub struct Group {
@@ -173,27 +170,14 @@ impl Group {
         let Some(address) = self.routes.any(&queue.broker) else {
             return Err(CallError::NotSent(format!("no address of broker {} is known", queue.broker)));
         };
-        let request = self
-            .queue_request(request::PULL_MESSAGE, queue)
-            .field("queueOffset", from)
-            .field("maxMsgNums", PULL_MESSAGES)
-            .field("sysFlag", PULL_FLAGS)
-            .field("commitOffset", 0)
-            .field("suspendTimeoutMillis", self.pull_suspend.as_millis())
-            .field("subscription", "*")
-            .field("subVersion", 0)
-            .field("expressionType", "TAG");
+        let request = pull::request(&self.spec.group, &self.spec.topic, queue, from, Some(self.pull_suspend));
         // A pull that is given up does no harm; one that is not answered at all means a dead connection.
         let limit = self.pull_suspend + PULL_SLACK;
         self.client.pool.call(&address, request, limit, Abandoned::Keep).await
     }
 
     fn queue_request(&self, code: i32, queue: &Queue) -> Request {
-        Request::new(code)
-            .field("consumerGroup", &self.spec.group)
-            .field("topic", &self.spec.topic)
-            .field("queueId", queue.id)
-            .field("bname", &queue.broker)
+        pull::about_queue(code, &self.spec.group, &self.spec.topic, queue)
     }
 
     async fn ask_master(&self, queue: &Queue, request: Request) -> Result<Answer, Fault> {

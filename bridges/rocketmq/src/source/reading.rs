@@ -13,15 +13,13 @@ use tokio::{
     sync::{Notify, mpsc},
     time::{Instant, sleep},
 };
-use trestle_core::{Cause, Defect, Epoch, Event, Fault, Message, PartitionId, Position, Restart, Start, Tracker};
+use trestle_core::{Epoch, Event, Fault, Message, PartitionId, Position, Restart, Start, Tracker};
 
 use super::group::Group;
 use crate::{
-    classify,
-    remoting::{Answer, CallError, codes::answer},
+    classify, pull,
+    remoting::{CallError, codes::answer},
     route::Queue,
-    translate,
-    wire::{self, Record},
 };
 
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -274,7 +272,7 @@ impl Reader {
         let next = answer.number("nextBeginOffset").and_then(|next| u64::try_from(next).ok()).unwrap_or(cursor);
         match answer.code {
             answer::SUCCESS => {
-                self.waiting = self.messages(answer, cursor).into();
+                self.waiting = pull::messages(answer.body, cursor, self.group.spec.largest_message).into();
                 self.cursor = Some(next.max(cursor + u64::from(!self.waiting.is_empty())));
             }
             answer::PULL_NOT_FOUND | answer::PULL_RETRY_IMMEDIATELY if next == cursor => {
@@ -302,31 +300,6 @@ impl Reader {
         let partition = self.reading.tracker.partition();
         let gap = Event::Gap { partition, from: Position::Offset(cursor), to: Position::Offset(next) };
         self.events.send(Ok(gap)).await.map_err(|_| Stop::Closed)
-    }
-
-    fn messages(&self, answer: Answer, cursor: u64) -> Vec<Message> {
-        let largest = self.group.spec.largest_message;
-        let mut expected = cursor;
-        let mut messages = Vec::new();
-        for record in wire::records(answer.body, largest) {
-            let message = match record {
-                Record::Message(stored) if stored.body.len() > largest => {
-                    let detail = format!("{} bytes; at most {largest} are carried", stored.body.len());
-                    let mut message = translate::defect(stored.offset, stored.body, detail.clone());
-                    message.defect = Some(Box::new(Defect { cause: Cause::TooLarge, detail }));
-                    message
-                }
-                Record::Message(stored) => translate::read(stored),
-                Record::Defect { offset, raw, detail } => translate::defect(offset.unwrap_or(expected), raw, detail),
-            };
-            let Position::Offset(offset) = message.position else { continue };
-            // A pull into an inner batch begins before the offset that was asked for.
-            if offset >= expected {
-                expected = offset + 1;
-                messages.push(message);
-            }
-        }
-        messages
     }
 
     fn mended(&mut self) {
