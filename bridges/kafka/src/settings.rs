@@ -41,6 +41,8 @@ impl Settings {
             .set("allow.auto.create.topics", "false")
             .set("socket.keepalive.enable", "true")
             .set("socket.nagle.disable", "true")
+            // A path that drops packets and resets nothing is noticed no sooner.
+            .set("socket.timeout.ms", "10000")
             .set("reconnect.backoff.max.ms", "2000")
             .set("topic.metadata.refresh.interval.ms", "10000")
             // A connection that was closed for being idle is nothing to tell.

@@ -41,7 +41,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a broker may take to answer a request.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Without data for this long a PING is sent; without any for as long again the connection is dead.
-const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_EVERY: Duration = Duration::from_secs(10);
 /// Frames waiting to be written at most; who writes more waits.
 const WRITE_QUEUE_FRAMES: usize = 8;
 /// Receipts and the like that a producer has not taken yet. More than a lane's window and its chunks: it never fills
