@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 use tracing_subscriber::filter::LevelFilter;
 
 pub use container::Container;
-pub use kafka::{Kafka, create_kafka_topic};
+pub use kafka::{Kafka, create_kafka_topic, delete_kafka_records};
 pub use pulsar::Pulsar;
 pub use rocketmq::RocketMq;
 pub use settings::Settings;

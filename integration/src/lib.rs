@@ -15,7 +15,7 @@ mod tcp_proxy;
 mod wait;
 
 pub use bridge::{Bridge, Memory, Metrics, bridge_binary};
-pub use brokers::{Brokers, Container, Kafka, Pulsar, RocketMq, Settings, create_kafka_topic};
+pub use brokers::{Brokers, Container, Kafka, Pulsar, RocketMq, Settings, create_kafka_topic, delete_kafka_records};
 pub use ports::free_port;
 pub use soak::short_or_soak;
 pub use tcp_proxy::{Mode, TcpProxy};

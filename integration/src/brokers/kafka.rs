@@ -1,6 +1,6 @@
 use anyhow::{Context, Result, anyhow};
 use rdkafka::{
-    ClientConfig,
+    ClientConfig, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
     client::DefaultClientContext,
 };
@@ -78,6 +78,14 @@ pub async fn create_kafka_topic(servers: &str, topic: &str, partitions: i32, con
     let new = config.iter().fold(new, |new, (name, value)| new.set(name, value));
     let results = admin(servers)?.create_topics([&new], &AdminOptions::new()).await?;
     first(results).with_context(|| format!("creating the Kafka topic {topic}"))
+}
+
+/// Deletes what a partition holds below `offset`, as its retention would.
+pub async fn delete_kafka_records(servers: &str, topic: &str, partition: i32, offset: i64) -> Result<()> {
+    let mut before = TopicPartitionList::new();
+    before.add_partition_offset(topic, partition, Offset::Offset(offset))?;
+    admin(servers)?.delete_records(&before, &AdminOptions::new()).await?;
+    Ok(())
 }
 
 fn first(results: Vec<rdkafka::admin::TopicResult>) -> Result<()> {

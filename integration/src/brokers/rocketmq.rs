@@ -15,9 +15,11 @@ use crate::{TcpProxy, docker::network, free_port, wait::until};
 const REGISTRATION_LIMIT: Duration = Duration::from_secs(90);
 // RequestCode.java
 const UPDATE_AND_CREATE_TOPIC: u32 = 17;
+const UPDATE_BROKER_CONFIG: u32 = 25;
 const GET_MAX_OFFSET: u32 = 30;
 const GET_BROKER_CLUSTER_INFO: u32 = 106;
 const UPDATE_AND_CREATE_SUBSCRIPTIONGROUP: u32 = 200;
+const DELETE_TOPIC_IN_BROKER: u32 = 215;
 
 /// Name servers and one broker, with the gRPC proxy in the broker's process. Topics are never made automatically.
 ///
@@ -76,6 +78,15 @@ impl RocketMq {
             "perm": "6", "topicFilterType": "SINGLE_TAG", "topicSysFlag": "0", "order": "false", "attributes": "+message.type=NORMAL",
         });
         call(&self.address, UPDATE_AND_CREATE_TOPIC, fields, &[]).await.map(drop)
+    }
+
+    pub async fn delete_topic(&self, topic: &str) -> Result<()> {
+        call(&self.address, DELETE_TOPIC_IN_BROKER, json!({ "topic": topic }), &[]).await.map(drop)
+    }
+
+    /// Changes the running broker's configuration by one line of broker.conf.
+    pub async fn reconfigure(&self, line: &str) -> Result<()> {
+        call(&self.address, UPDATE_BROKER_CONFIG, json!({}), line.as_bytes()).await.map(drop)
     }
 
     /// Only gRPC clients need it: the proxy refuses a group that nobody created.

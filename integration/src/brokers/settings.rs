@@ -41,6 +41,27 @@ impl Settings {
         self
     }
 
+    /// Pulsar only: asks for tokens; [`TRESTLE`](Self::TRESTLE) may do everything, [`NOBODY`](Self::NOBODY) nothing yet.
+    pub fn secured(self) -> Self {
+        // 32 times `k`; the tokens are signed with it.
+        const KEY: &str = "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=";
+        let trestle = Settings::TRESTLE;
+        self.conf("authenticationEnabled=true")
+            .conf("authorizationEnabled=true")
+            .conf("superUserRoles=trestle")
+            .conf("authenticationProviders=org.apache.pulsar.broker.authentication.AuthenticationProviderToken")
+            .conf(format!("tokenSecretKey=data:;base64,{KEY}"))
+            .conf("brokerClientAuthenticationPlugin=org.apache.pulsar.client.impl.auth.AuthenticationToken")
+            .conf(format!("brokerClientAuthenticationParameters=token:{trestle}"))
+            .env("HEALTH_TOKEN", trestle)
+    }
+
+    /// The token of the role `trestle`.
+    pub const TRESTLE: &str =
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ0cmVzdGxlIn0.209QWYTOZ2Pozrzwv4CVQCRuIdz1wiLsrk5qa4oU4F0";
+    /// The token of the role `nobody`.
+    pub const NOBODY: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJub2JvZHkifQ.KyskxNK0RDZvTHw_DuLSELwGyWMbWFvjUjckxqxAggY";
+
     /// RocketMQ only: how many name servers the broker registers with, one if not said.
     pub fn name_servers(mut self, count: usize) -> Self {
         self.name_servers = Some(count);

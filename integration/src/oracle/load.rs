@@ -25,6 +25,8 @@ pub enum Shape {
     Empty,
     /// A header with control characters, one without a value, and one named as RocketMQ names its own.
     OddHeaders,
+    /// A header of 40,000 bytes.
+    LongHeader,
     /// A value of so many bytes.
     Large(usize),
 }
@@ -64,6 +66,9 @@ impl Load {
             headers.push(header("control", "a\u{1}b\u{2}c\n"));
             headers.push((b"none".to_vec(), None));
             headers.push(header("KEYS", "not the key"));
+        }
+        if shape == Shape::LongHeader {
+            headers.push(header("long", &"x".repeat(40_000)));
         }
         Content {
             key: match shape {

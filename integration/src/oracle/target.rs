@@ -39,10 +39,11 @@ impl Target {
         Ok(Target { address, topic: topic.to_owned(), connection: None, next: vec![0; queues], seen: Vec::new() })
     }
 
-    /// Reads all that is there now.
+    /// Reads all that is there now, and leaves what comes meanwhile: it might come faster than it is read.
     pub async fn read_on(&mut self, load: &Load) -> Result<()> {
         for queue in 0..self.next.len() {
-            while self.pull(load, queue).await? {}
+            let mut end = None;
+            while end.is_none_or(|end| self.next[queue] < end) && self.pull(load, queue, &mut end).await? {}
         }
         Ok(())
     }
@@ -52,8 +53,8 @@ impl Target {
         self.seen.iter().filter_map(|seen| seen.number).collect()
     }
 
-    /// False when the queue has no more.
-    async fn pull(&mut self, load: &Load, queue: usize) -> Result<bool> {
+    /// False when the queue has no more. Notes where it ends, if that is not noted yet.
+    async fn pull(&mut self, load: &Load, queue: usize, end: &mut Option<u64>) -> Result<bool> {
         let fields = json!({
             "consumerGroup": "oracle", "topic": self.topic, "queueId": queue.to_string(),
             "queueOffset": self.next[queue].to_string(), "maxMsgNums": "256", "sysFlag": SUBSCRIPTION_WITHIN.to_string(),
@@ -72,10 +73,11 @@ impl Target {
                 return Err(error);
             }
         };
-        let next = || -> Result<u64> {
-            let next: &Value = &answer.header["extFields"]["nextBeginOffset"];
-            Ok(next.as_str().context("no nextBeginOffset")?.parse()?)
+        let field = |name: &str| -> Result<u64> {
+            let value: &Value = &answer.header["extFields"][name];
+            Ok(value.as_str().with_context(|| format!("no {name}"))?.parse()?)
         };
+        let next = || field("nextBeginOffset");
         match answer.header["code"].as_i64().unwrap_or(-1) {
             SUCCESS => {
                 for message in stored(&answer.body)? {
@@ -90,6 +92,7 @@ impl Target {
                     self.seen.push(Seen { partition: queue as u32, offset, number, differs });
                 }
                 self.next[queue] = next()?;
+                end.get_or_insert(field("maxOffset")?);
                 Ok(true)
             }
             PULL_NOT_FOUND => Ok(false),

@@ -65,6 +65,9 @@ impl Writer {
             .set("queue.buffering.max.messages", "10000")
             .set("linger.ms", "5")
             .set("partitioner", "murmur2_random")
+            // New partitions are used, and a silent connection is given up, while a test lasts.
+            .set("topic.metadata.refresh.interval.ms", "2000")
+            .set("socket.timeout.ms", "5000")
             .create_with_context(Reports(notes.clone()))?;
         let (topic, of, told) = (topic.to_owned(), load.clone(), notes.clone());
         let thread =

@@ -108,3 +108,33 @@ async fn a_delay_costs_latency_each_way_and_not_rate() -> Result<()> {
     timeout(SOON, client.read_exact(&mut back)).await??;
     Ok(())
 }
+
+#[tokio::test]
+async fn a_forgotten_connection_stays_silent_for_good_and_spares_new_ones() -> Result<()> {
+    let (proxy, mut client) = echo().await?;
+    ping(&mut client).await?;
+    proxy.forget_connections();
+    ping(&mut connect(&proxy).await?).await?;
+    client.write_all(&[9]).await?;
+    assert!(timeout(A_WHILE, client.read_u8()).await.is_err(), "it is neither answered nor reset");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_slow_proxy_lets_so_many_bytes_a_second_through_over_all_connections() -> Result<()> {
+    let (proxy, mut one) = echo().await?;
+    let mut two = connect(&proxy).await?;
+    ping(&mut one).await?;
+    ping(&mut two).await?;
+    proxy.set(Mode::Slow(40_000));
+    let begin = Instant::now();
+    for client in [&mut one, &mut two] {
+        client.write_all(&[1; 10_000]).await?;
+    }
+    let mut back = vec![0; 10_000];
+    for client in [&mut one, &mut two] {
+        timeout(SOON, client.read_exact(&mut back)).await??;
+    }
+    assert!(begin.elapsed() >= Duration::from_millis(500), "20,000 bytes came in {:?}", begin.elapsed());
+    Ok(())
+}

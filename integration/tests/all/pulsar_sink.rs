@@ -361,31 +361,18 @@ async fn with_broker_deduplication_nothing_is_dropped_silently() -> Result<()> {
 
 #[tokio::test]
 async fn a_broker_that_wants_a_token_gets_it_and_a_wrong_one_is_said_loudly() -> Result<()> {
-    // The key is 32 times `k`; the tokens are signed with it, for `trestle` and `nobody`.
-    const KEY: &str = "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=";
-    const TRESTLE: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ0cmVzdGxlIn0.209QWYTOZ2Pozrzwv4CVQCRuIdz1wiLsrk5qa4oU4F0";
-    const NOBODY: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJub2JvZHkifQ.KyskxNK0RDZvTHw_DuLSELwGyWMbWFvjUjckxqxAggY";
-    let secured = Settings::default()
-        .conf("authenticationEnabled=true")
-        .conf("authorizationEnabled=true")
-        .conf("superUserRoles=trestle")
-        .conf("authenticationProviders=org.apache.pulsar.broker.authentication.AuthenticationProviderToken")
-        .conf(format!("tokenSecretKey=data:;base64,{KEY}"))
-        .conf("brokerClientAuthenticationPlugin=org.apache.pulsar.client.impl.auth.AuthenticationToken")
-        .conf(format!("brokerClientAuthenticationParameters=token:{TRESTLE}"))
-        .env("HEALTH_TOKEN", TRESTLE);
-    let pulsar = Pulsar::start_with(secured).await?;
+    let pulsar = Pulsar::start_with(Settings::default().secured()).await?;
     let with = |token: Option<&str>| {
         let settings = trestle_pulsar::Settings { token: token.map(str::to_owned), ..settings(&pulsar) };
         trestle_pulsar::connector("staging", settings).map_err(anyhow::Error::msg)
     };
-    let right = with(Some(TRESTLE))?;
+    let right = with(Some(Settings::TRESTLE))?;
     right.ensure("secured", Ensure { partitions: 1, durable: None }).await?;
     let sink = right.sink(spec("secured")).await?;
     let mut owner = Owner::open(&sink, 0).await?;
     ensure!(runs(&owner.send(numbered(0..10, 10)).await?) == [(10, "stored")]);
     for (token, why) in
-        [(None, Why::Authentication), (Some("x.y.z"), Why::Authentication), (Some(NOBODY), Why::Permission)]
+        [(None, Why::Authentication), (Some("x.y.z"), Why::Authentication), (Some(Settings::NOBODY), Why::Permission)]
     {
         let fault = with(token)?.sink(spec("secured")).await.err().context("let in")?;
         ensure!(fault.kind == FaultKind::Unavailable(why), "{fault}");

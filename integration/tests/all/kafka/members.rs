@@ -7,11 +7,13 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use rdkafka::{
-    ClientConfig, Offset, TopicPartitionList,
+    ClientConfig,
     admin::{AdminClient, AdminOptions, NewPartitions},
     client::DefaultClientContext,
 };
 use trestle_core::{Event, FaultKind, Position, Start, Why};
+
+use trestle_integration::delete_kafka_records;
 
 use super::rig::*;
 
@@ -162,7 +164,7 @@ async fn a_position_that_retention_took_is_a_gap_and_not_a_silent_skip() -> Resu
     member.control.commit(partitions.clone()).await?;
     member.control.close().await;
 
-    delete_before(&servers, &topic, 600).await?;
+    delete_kafka_records(&servers, &topic, 0, 600).await?;
     let mut member = Member::join(&connector, source_spec(&topic, &group)).await?;
     let partitions = member.assigned(None).await?;
     match member.next(SOON).await?.context("nothing")? {
@@ -188,7 +190,7 @@ async fn a_position_that_retention_took_is_a_gap_and_not_a_silent_skip() -> Resu
         }
         batch.ack.settle(0..batch.messages.len() as u32);
     }
-    delete_before(&servers, &topic, 1900).await?;
+    delete_kafka_records(&servers, &topic, 0, 1900).await?;
     member.control.credit(partitions[0], PLENTY);
     loop {
         match member.next(SOON).await?.context("nothing after the deletion")? {
@@ -308,11 +310,4 @@ async fn a_partition_that_is_added_is_read_from_its_start_also_by_a_group_that_b
 
 fn admin(servers: &str) -> Result<AdminClient<DefaultClientContext>> {
     Ok(ClientConfig::new().set("bootstrap.servers", servers).create()?)
-}
-
-async fn delete_before(servers: &str, topic: &str, offset: i64) -> Result<()> {
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, 0, Offset::Offset(offset))?;
-    admin(servers)?.delete_records(&list, &AdminOptions::new()).await?;
-    Ok(())
 }
