@@ -4,8 +4,15 @@
 
 mod clean;
 mod crashes;
+mod gaps_and_growth;
 mod large;
+mod many;
+mod names;
+mod network;
 mod outages;
 mod partitions;
+mod pressure;
+mod refusals;
 mod replicas;
 mod rig;
+mod storing;

@@ -1,13 +1,12 @@
 //! A broker freezes, dies or stays away, and comes back.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tokio::time::sleep;
 use trestle_integration::{
     Brokers, Kafka, Pulsar, RocketMq, Settings,
-    oracle::{Load, Row, Shape, Target},
-    until,
+    oracle::{Load, Row, Shape},
 };
 
 use super::rig::{Job, SOON, Site, short_or_soak, written};
@@ -28,7 +27,7 @@ async fn a_frozen_and_then_a_dead_target_costs_no_dead_letter_no_memory_and_no_m
     let mut target = job.target().await?;
     let writer = job.write(500)?;
     written(&writer, 1_000).await?;
-    arrived(&job, &mut target, 1, SOON).await?;
+    job.arrived(&mut target, 1, SOON).await?;
     let (members, before) = (job.members().await?, bridge.memory()?);
     ensure!(members.len() == 1, "{members:?}");
 
@@ -36,7 +35,7 @@ async fn a_frozen_and_then_a_dead_target_costs_no_dead_letter_no_memory_and_no_m
     sleep(frozen).await;
     let during = bridge.memory()?;
     rocketmq.broker.unpause().await?;
-    let mut recovered = flows_again(&job, &mut target, "frozen").await?;
+    let mut recovered = job.flows_again(&mut target, "frozen").await?;
     ensure!(
         during.now < before.now + FLAT,
         "memory grew from {} to {} while RocketMQ was frozen",
@@ -53,7 +52,7 @@ async fn a_frozen_and_then_a_dead_target_costs_no_dead_letter_no_memory_and_no_m
     rocketmq.broker.start().await?;
     // The reader's connection died with the broker.
     let mut target = job.target().await?;
-    recovered = recovered.max(flows_again(&job, &mut target, "dead").await?);
+    recovered = recovered.max(job.flows_again(&mut target, "dead").await?);
     ensure!(after == members, "the group's members were {members:?} and are {after:?}");
     ensure!(
         during.now < before.now + FLAT,
@@ -91,7 +90,7 @@ async fn pulsar_and_then_kafka_are_killed_and_come_back_and_dead_letters_stay() 
 
     pulsar.broker.kill().await?;
     pulsar.broker.start().await?;
-    let recovered = flows_again(&job, &mut target, "Pulsar").await.with_context(|| bridge.about())?;
+    let recovered = job.flows_again(&mut target, "Pulsar").await.with_context(|| bridge.about())?;
     kafka.broker.kill().await?;
     kafka.broker.start().await?;
     let confirmed = writer.confirmed();
@@ -113,25 +112,4 @@ async fn pulsar_and_then_kafka_are_killed_and_come_back_and_dead_letters_stay() 
     ensure!(dead.len() == 1 && dead[0].0.differs.is_empty(), "the dead letter is gone or changed: {dead:?}");
     bridge.fine();
     Ok(())
-}
-
-/// A message that is new to the target arrives within 30 s on a quiet machine.
-async fn flows_again(job: &Job, target: &mut Target, what: &str) -> Result<Duration> {
-    let begin = Instant::now();
-    target.read_on(&job.load).await?;
-    let before = target.numbers().len();
-    arrived(job, target, before + 1, SOON).await.with_context(|| format!("after {what} was back"))?;
-    eprintln!("flow {:.1} s after {what} was back", begin.elapsed().as_secs_f64());
-    Ok(begin.elapsed())
-}
-
-/// Waits until so many distinct messages are in the target.
-async fn arrived(job: &Job, target: &mut Target, count: usize, limit: Duration) -> Result<()> {
-    let target = tokio::sync::Mutex::new(target);
-    until(&format!("{count} messages are in the target"), limit, || async {
-        let mut target = target.lock().await;
-        target.read_on(&job.load).await?;
-        Ok((target.numbers().len() >= count).then_some(()))
-    })
-    .await
 }

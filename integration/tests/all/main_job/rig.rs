@@ -76,21 +76,48 @@ pub struct Job {
     pub table: String,
     /// Of the Kafka consumer, beyond the short session.
     pub options: Vec<(&'static str, &'static str)>,
+    pub extra: Extra,
+    /// Of the staging topic.
+    pub namespace: String,
+    /// Without staging.
+    pub direct: bool,
+    /// The cluster of the dead letters, where it is not that of the staging topic: URL and REST address.
+    pub letters_at: Option<(String, String)>,
+}
+
+/// Further fields in the route table, each with a comma before it; of the route itself, each on a line of its own.
+#[derive(Default)]
+pub struct Extra {
+    /// Of the Pulsar cluster.
+    pub staging: String,
+    /// Of the RocketMQ cluster.
+    pub billing: String,
+    /// Of the route's `from`.
+    pub from: String,
+    pub route: String,
 }
 
 impl Job {
     /// Makes the source topic; the rest is the bridge's to make.
     pub async fn prepare(site: Site, what: &str, load: Load) -> Result<Job> {
+        let job = Job::plan(site, what, load)?;
+        create_kafka_topic(&job.site.kafka, &job.name, PARTITIONS, &[]).await?;
+        Ok(job)
+    }
+
+    /// Makes nothing yet.
+    pub fn plan(site: Site, what: &str, load: Load) -> Result<Job> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
         let name = format!("{what}-{now}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        create_kafka_topic(&site.kafka, &name, PARTITIONS, &[]).await?;
         let load = Load { run: name.clone(), ..load };
-        Ok(Job { site, name, load, table: String::new(), options: vec![("session.timeout.ms", "6000")] })
+        let options = vec![("session.timeout.ms", "6000")];
+        let (extra, namespace) = (Extra::default(), "public/bridge".to_owned());
+        Ok(Job { site, name, load, table: String::new(), options, extra, namespace, direct: false, letters_at: None })
     }
 
     pub fn staging(&self) -> String {
-        format!("persistent://public/bridge/{}", self.name)
+        format!("persistent://{}/{}", self.namespace, self.name)
     }
 
     pub fn letters(&self) -> String {
@@ -102,22 +129,36 @@ impl Job {
     }
 
     pub fn route_table(&self) -> String {
+        format!("{}\nroutes:\n{}\n{}", self.clusters(), self.route(), self.table)
+    }
+
+    pub fn clusters(&self) -> String {
         let Site { kafka, pulsar, pulsar_admin, namesrv } = &self.site;
-        let (name, staging) = (&self.name, self.staging());
-        let options: Vec<String> = self.options.iter().map(|(name, value)| format!("{name}: \"{value}\"")).collect();
+        let Extra { staging, billing, .. } = &self.extra;
+        let letters = self.letters_at.as_ref().map_or_else(String::new, |(url, admin)| {
+            format!("\n  letters: {{ type: pulsar, url: \"{url}\", admin: \"{admin}\" }}")
+        });
         format!(
             r#"clusters:
   main: {{ type: kafka, servers: "{kafka}" }}
-  staging: {{ type: pulsar, url: "{pulsar}", admin: "{pulsar_admin}" }}
-  billing: {{ type: rocketmq, namesrv: "{namesrv}" }}
-routes:
-  {name}:
-    from: {{ cluster: main, topic: {name}, options: {{ {} }} }}
-    via: {{ cluster: staging, topic: "{staging}" }}
+  staging: {{ type: pulsar, url: "{pulsar}", admin: "{pulsar_admin}"{staging} }}
+  billing: {{ type: rocketmq, namesrv: "{namesrv}"{billing} }}{letters}"#
+        )
+    }
+
+    pub fn route(&self) -> String {
+        let (name, Extra { from, route, .. }) = (&self.name, &self.extra);
+        let options: Vec<String> = self.options.iter().map(|(name, value)| format!("{name}: \"{value}\"")).collect();
+        let options = options.join(", ");
+        let via = format!("\n    via: {{ cluster: staging, topic: \"{}\" }}", self.staging());
+        let via = if self.direct { "" } else { &via };
+        let letters = if self.letters_at.is_some() { "letters" } else { "staging" };
+        format!(
+            r#"  {name}:
+    from: {{ cluster: main, topic: {name}, options: {{ {options} }}{from} }}{via}
     to: {{ cluster: billing, topic: {name} }}
-{}"#,
-            options.join(", "),
-            self.table,
+    dead_letter: {{ cluster: {letters} }}
+    {route}"#
         )
     }
 
@@ -156,7 +197,34 @@ routes:
 
     /// Dead letters that are there now, with their causes.
     pub async fn dead(&self) -> Result<Vec<(Seen, String)>> {
-        self.site.log().letters(&self.letters(), &self.load).await
+        let log = match &self.letters_at {
+            Some((url, admin)) => PulsarLog::new(url, admin),
+            None => self.site.log(),
+        };
+        log.letters(&self.letters(), &self.load).await
+    }
+
+    /// Waits until so many distinct messages are in the target.
+    pub async fn arrived(&self, target: &mut Target, count: usize, limit: Duration) -> Result<()> {
+        let target = tokio::sync::Mutex::new(target);
+        until(&format!("{count} messages are in the target"), limit, || async {
+            let mut target = target.lock().await;
+            target.read_on(&self.load).await?;
+            Ok((target.numbers().len() >= count).then_some(()))
+        })
+        .await
+    }
+
+    /// A message that is new to the target arrives within 30 s on a quiet machine. Call it when the fault ends.
+    pub async fn flows_again(&self, target: &mut Target, what: &str) -> Result<Duration> {
+        let begin = Instant::now();
+        let told = || format!("after {what} was back");
+        // What the fault left of the reader's own connection may cost it the first request.
+        self.arrived(target, 0, SOON).await.with_context(told)?;
+        let before = target.numbers().len();
+        self.arrived(target, before + 1, SOON).await.with_context(told)?;
+        eprintln!("flow {:.1} s after {what} was back", begin.elapsed().as_secs_f64());
+        Ok(begin.elapsed())
     }
 
     /// Waits until every confirmed message was seen in the target or among the dead letters, and judges.
@@ -167,7 +235,12 @@ routes:
     }
 
     /// Waits until the confirmed messages that `counts` were seen; gives the dead letters.
-    pub async fn all_there(&self, target: &mut Target, ledger: &Ledger, counts: fn(i32) -> bool) -> Result<Vec<Seen>> {
+    pub async fn all_there(
+        &self,
+        target: &mut Target,
+        ledger: &Ledger,
+        counts: impl Fn(i32) -> bool,
+    ) -> Result<Vec<Seen>> {
         let wanted: BTreeSet<u64> =
             ledger.confirmed.iter().filter(|(_, at)| counts(at.partition)).map(|(number, _)| *number).collect();
         ensure!(!wanted.is_empty(), "nothing was confirmed");
@@ -211,6 +284,18 @@ routes:
         })
         .await?
     }
+}
+
+/// Waits until readiness is refused for a reason that has all these words in one line.
+pub async fn says(bridge: &Bridge, words: &[&str]) -> Result<()> {
+    until(&format!("readiness says {words:?}"), SOON, || async {
+        let (status, body) = bridge.readiness().await?;
+        let said = body.lines().any(|line| words.iter().all(|word| line.contains(word)));
+        ensure!(status == 503 && said, "it says {status}: {body}");
+        Ok(Some(()))
+    })
+    .await
+    .with_context(|| bridge.about())
 }
 
 /// Waits until a hop's counters say that nothing is left: received = delivered + dead-lettered + filtered.
