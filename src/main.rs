@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
-use trestle::commands::{self, Exit, Output, completions::Shell};
+use trestle::commands::{self, Exit, Output, completions::Shell, verify::Verify};
 
 /// The allocator of choice for long runs with messages of all sizes: less memory held, and less time.
 #[global_allocator]
@@ -27,6 +27,8 @@ Examples:
   trestle check trestle.yaml              everything that is wrong with a table, or what it comes to
   trestle check trestle.yaml --connect    the same, and whether the clusters agree
   trestle run trestle.yaml                carry messages until SIGTERM or SIGINT
+  trestle verify compare trestle.yaml main/orders billing/orders --window 1h
+                                          whether all of one topic is in another, unchanged and in order
   trestle COMMAND --help                  more about a command";
 
 #[derive(Subcommand)]
@@ -59,6 +61,9 @@ enum Command {
         #[arg(default_value = "127.0.0.1:9464", value_parser = commands::health::address)]
         address: String,
     },
+    /// Prove that everything arrives: with numbered messages, or by comparing live topics
+    #[command(subcommand)]
+    Verify(Verify),
     /// Print a completion script for a shell
     #[command(after_help = COMPLETIONS)]
     Completions { shell: Shell },
@@ -116,6 +121,7 @@ fn main() -> ExitCode {
         Command::Check { file, output, connect } => commands::check::check(&file, output, connect),
         Command::Schema => commands::schema::schema(),
         Command::Health { address } => commands::health::health(&address),
+        Command::Verify(verify) => commands::verify::verify(verify),
         Command::Completions { shell } => commands::completions::completions(shell, Arguments::command()),
         Command::Version => {
             commands::answer(concat!("trestle ", env!("CARGO_PKG_VERSION"), "\n"));
@@ -141,12 +147,17 @@ mod tests {
 
     #[test]
     fn every_command_that_can_fail_names_its_exit_codes() {
-        let named = |name: &str| {
-            let mut command = Arguments::command();
-            let help = command.find_subcommand_mut(name).unwrap().render_long_help().to_string();
+        let mut command = Arguments::command();
+        let named = |command: &mut clap::Command| {
+            let help = command.render_long_help().to_string();
             help.contains("Exit codes: 0 ") && help.contains("Examples:\n")
         };
-        assert!(["run", "check", "health"].into_iter().all(named));
+        for name in ["run", "check", "health"] {
+            assert!(named(command.find_subcommand_mut(name).unwrap()), "{name}");
+        }
+        for command in command.find_subcommand_mut("verify").unwrap().get_subcommands_mut() {
+            assert!(named(command), "{}", command.get_name());
+        }
         assert!(Arguments::command().render_long_help().to_string().contains("Exit codes:\n  0  fine\n"));
     }
 }

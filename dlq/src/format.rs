@@ -58,6 +58,11 @@ pub fn is_dead_letter(message: &Message) -> bool {
     message.headers.get("trestle-dlq-id").is_some()
 }
 
+/// Whether it has only some of the message's value; see [`restore`].
+pub fn is_part(letter: &Message) -> bool {
+    letter.headers.get("trestle-dlq-part").is_some()
+}
+
 /// The same for the same message on the same hop, whoever writes it and however often: FNV-1a, 128 bits, in hex.
 fn id(report: &Report) -> String {
     const OFFSET: u128 = 0x6c62272e07bb014262b821756295c58d;

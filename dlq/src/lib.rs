@@ -5,5 +5,5 @@ mod format;
 pub mod fuzz;
 mod write;
 
-pub use format::{PREFIX, Report, dead_letter, is_dead_letter, restore};
+pub use format::{PREFIX, Report, dead_letter, is_dead_letter, is_part, restore};
 pub use write::DeadLetters;

@@ -5,6 +5,7 @@ pub mod completions;
 pub mod health;
 pub mod run;
 pub mod schema;
+pub mod verify;
 
 use std::{
     io::{self, Write},

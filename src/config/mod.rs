@@ -19,6 +19,7 @@ mod yaml;
 use std::path::Path;
 
 pub use mistake::{Mistake, Severity, window_start};
+pub use quantity::{Size, Time};
 pub use secrets::Environment;
 pub use shape::published_schema;
 pub use table::{Cluster, Endpoint, Hop, Memory, OnGap, Route, Table};

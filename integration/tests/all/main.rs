@@ -14,3 +14,4 @@ mod parts;
 mod pulsar_sink;
 mod pulsar_source;
 mod rocketmq;
+mod verify;

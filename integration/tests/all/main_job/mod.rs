@@ -14,5 +14,5 @@ mod partitions;
 mod pressure;
 mod refusals;
 mod replicas;
-mod rig;
+pub mod rig;
 mod storing;
