@@ -80,6 +80,12 @@ impl Writer {
         self.notes.confirmed.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
     }
 
+    /// The highest number confirmed so far; 0 before the first.
+    pub fn reached(&self) -> u64 {
+        let confirmed = self.notes.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        confirmed.last_key_value().map_or(0, |(number, _)| *number)
+    }
+
     /// Sends no further messages; [`finish`](Self::finish) then waits only for those under way.
     pub fn stop(&self) {
         self.notes.end.store(0, Ordering::Relaxed);

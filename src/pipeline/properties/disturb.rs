@@ -2,7 +2,7 @@
 
 use rand::{Rng, seq::IndexedRandom};
 use tokio::time::{Duration, Instant};
-use trestle_core::{Fault, Why};
+use trestle_core::{Fault, FaultKind, Scope, Why};
 use trestle_memory::{FaultSpec, Freeze, Poison};
 
 use super::{
@@ -11,6 +11,8 @@ use super::{
 };
 
 const FREEZES: [Freeze; 2] = [Freeze::Everything, Freeze::Writes];
+const WHYS: [Why; 4] = [Why::Down, Why::Authentication, Why::Permission, Why::UnknownTopic];
+const SCOPES: [Scope; 4] = [Scope::Message, Scope::Batch, Scope::Partition, Scope::Cluster];
 
 impl World {
     pub(super) async fn disturb(&mut self) {
@@ -21,10 +23,10 @@ impl World {
         let cluster = self.cluster.clone();
         match what {
             0 => cluster.inject(to, out, FaultSpec::Delay(Duration::from_millis(self.rng.random_range(1..2000)))),
-            1 => cluster.inject(to, out, FaultSpec::Refuse(Fault::down("refused"))),
+            1 => cluster.inject(to, out, FaultSpec::Refuse(self.refusal())),
             2 => {
                 let stored = self.rng.random_range(0..20);
-                cluster.inject(to, out, FaultSpec::RefuseAt { stored, fault: Fault::down("refused") });
+                cluster.inject(to, out, FaultSpec::RefuseAt { stored, fault: self.refusal() });
             }
             3 => cluster.inject(to, out, FaultSpec::timeout()),
             4 => cluster.inject(to, out, FaultSpec::lost_response()),
@@ -33,7 +35,7 @@ impl World {
             7 => cluster.inject(to, out, FaultSpec::Unsure),
             8 => cluster.freeze(to, out, *FREEZES.choose(&mut self.rng).unwrap()),
             9 => cluster.thaw(to, out),
-            10 => cluster.down(to, out, *[Why::Down, Why::Permission].choose(&mut self.rng).unwrap()),
+            10 => cluster.down(to, out, *WHYS.choose(&mut self.rng).unwrap()),
             11 => cluster.up(to, out),
             12 => self.poison(to),
             13 => cluster.disturb(leg.from, Fault::down("disturbed")),
@@ -53,6 +55,15 @@ impl World {
             20 => self.cut(),
             _ => {}
         }
+    }
+
+    /// Of any kind that ends by itself, and of any scope.
+    fn refusal(&mut self) -> Fault {
+        let kind = match self.rng.random_range(0..=WHYS.len()) {
+            why if why < WHYS.len() => FaultKind::Unavailable(WHYS[why]),
+            _ => FaultKind::Throttled(Duration::from_millis(self.rng.random_range(1..3000))),
+        };
+        Fault::new(kind, *SCOPES.choose(&mut self.rng).unwrap(), "refused")
     }
 
     /// Some message of the future fails for good.

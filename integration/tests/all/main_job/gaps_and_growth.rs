@@ -86,7 +86,7 @@ async fn topics_that_grow_and_move_under_load_lose_and_reorder_nothing() -> Resu
             let path = format!("persistent/{}/{}-partition-{partition}/unload", job.namespace, job.name);
             shared.pulsar.rest("PUT", &path, "").await?;
         }
-        job.flows_again(&mut target, &format!("the staging topic, unloaded {} times,", round + 1)).await?;
+        job.flows_again(&writer, &mut target, &format!("the staging topic, unloaded {} times,", round + 1)).await?;
     }
     let bundles = shared.pulsar.rest("GET", &format!("namespaces/{}/bundles", job.namespace), "").await?;
     let bundles: serde_json::Value = serde_json::from_str(&bundles)?;
@@ -96,7 +96,7 @@ async fn topics_that_grow_and_move_under_load_lose_and_reorder_nothing() -> Resu
         let path = format!("namespaces/{}/{range}/split?unload=true", job.namespace);
         shared.pulsar.rest("PUT", &path, "").await?;
     }
-    job.flows_again(&mut target, "the staging topic, its bundles split,").await?;
+    job.flows_again(&writer, &mut target, "the staging topic, its bundles split,").await?;
 
     shared.kafka.add_partitions(&job.name, GROWN as usize).await?;
     let more = || async {

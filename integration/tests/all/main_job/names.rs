@@ -32,11 +32,11 @@ async fn dead_name_servers_cost_nothing_while_one_is_left_and_no_message_when_no
     one.start().await?;
     registered(&rocketmq).await?;
     two.kill().await?;
-    job.flows_again(&mut target, "the first name server, and the second dead,").await?;
+    job.flows_again(&writer, &mut target, "the first name server, and the second dead,").await?;
 
     one.kill().await?;
     sleep(Duration::from_secs(short_or_soak(5, 60))).await;
-    let mut recovered = job.flows_again(&mut target, "no name server").await.with_context(|| first.about())?;
+    let mut recovered = job.flows_again(&writer, &mut target, "no name server").await.with_context(|| first.about())?;
     let (status, body) = first.readiness().await?;
     ensure!(status == 200, "what is open needs no name server: {body}");
     // Who starts now has to wait.
@@ -46,7 +46,7 @@ async fn dead_name_servers_cost_nothing_while_one_is_left_and_no_message_when_no
     says(&second, &["/deliver", "cannot connect"]).await?;
     two.start().await?;
     second.ready(2 * SOON).await?;
-    recovered = recovered.max(job.flows_again(&mut target, "the second name server").await?);
+    recovered = recovered.max(job.flows_again(&writer, &mut target, "the second name server").await?);
 
     writer.stop();
     let ledger = writer.finish().await?;

@@ -85,7 +85,7 @@ async fn a_bad_network_before_any_broker_loses_reorders_and_dead_letters_nothing
             fault.inflict(&proxies, time).await;
             let what = format!("the network to {} brokers, after {fault:?},", proxies.len());
             let mut target = job.target().await?;
-            let flows = job.flows_again(&mut target, &what).await;
+            let flows = job.flows_again(&writer, &mut target, &what).await;
             recovered = recovered.max(flows.with_context(|| bridge.about())?);
         }
     }
@@ -135,7 +135,8 @@ async fn an_answer_lost_after_the_write_costs_repeats_and_nothing_else() -> Resu
         for (hop, proxy) in [("stage", &pulsar.proxy), ("deliver", &rocketmq.proxy)] {
             lose_answers(&bridge, hop, proxy.as_ref().context("no proxy")?).await?;
             target = job.target().await?;
-            recovered = recovered.max(job.flows_again(&mut target, hop).await.with_context(|| bridge.about())?);
+            recovered =
+                recovered.max(job.flows_again(&writer, &mut target, hop).await.with_context(|| bridge.about())?);
         }
     }
     writer.stop();

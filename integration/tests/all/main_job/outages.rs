@@ -35,7 +35,7 @@ async fn a_frozen_and_then_a_dead_target_costs_no_dead_letter_no_memory_and_no_m
     sleep(frozen).await;
     let during = bridge.memory()?;
     rocketmq.broker.unpause().await?;
-    let mut recovered = job.flows_again(&mut target, "frozen").await?;
+    let mut recovered = job.flows_again(&writer, &mut target, "frozen").await?;
     ensure!(
         during.now < before.now + FLAT,
         "memory grew from {} to {} while RocketMQ was frozen",
@@ -52,7 +52,7 @@ async fn a_frozen_and_then_a_dead_target_costs_no_dead_letter_no_memory_and_no_m
     rocketmq.broker.start().await?;
     // The reader's connection died with the broker.
     let mut target = job.target().await?;
-    recovered = recovered.max(job.flows_again(&mut target, "dead").await?);
+    recovered = recovered.max(job.flows_again(&writer, &mut target, "dead").await?);
     ensure!(after == members, "the group's members were {members:?} and are {after:?}");
     ensure!(
         during.now < before.now + FLAT,
@@ -90,7 +90,7 @@ async fn pulsar_and_then_kafka_are_killed_and_come_back_and_dead_letters_stay() 
 
     pulsar.broker.kill().await?;
     pulsar.broker.start().await?;
-    let recovered = job.flows_again(&mut target, "Pulsar").await.with_context(|| bridge.about())?;
+    let recovered = job.flows_again(&writer, &mut target, "Pulsar").await.with_context(|| bridge.about())?;
     kafka.broker.kill().await?;
     kafka.broker.start().await?;
     let confirmed = writer.confirmed();

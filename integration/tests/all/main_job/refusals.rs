@@ -34,7 +34,7 @@ async fn a_topic_missing_at_the_source_and_then_at_the_target_is_said_and_waited
     ensure!(bridge.metrics().await?.hop("deliver", "messages_delivered_total") == 0, "delivered to no topic");
     shared.rocketmq.create_topic(&job.name, PARTITIONS as u32).await?;
     let mut target = job.target().await?;
-    let recovered = job.flows_again(&mut target, "the target topic").await.with_context(|| bridge.about())?;
+    let recovered = job.flows_again(&writer, &mut target, "the target topic").await.with_context(|| bridge.about())?;
     bridge.ready(SOON).await?;
     writer.stop();
     let ledger = writer.finish().await?;
@@ -79,7 +79,7 @@ async fn a_permission_missing_at_start_and_withdrawn_later_is_said_and_waited_fo
     }
     sleep(short_or_soak(BROKEN.0, BROKEN.1)).await;
     permit(&pulsar, true).await?;
-    let recovered = job.flows_again(&mut target, "the permission").await.with_context(|| bridge.about())?;
+    let recovered = job.flows_again(&writer, &mut target, "the permission").await.with_context(|| bridge.about())?;
     bridge.ready(SOON).await?;
     ensure!(job.members().await? == members, "the group was rebalanced");
     writer.stop();

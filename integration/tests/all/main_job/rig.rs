@@ -215,14 +215,19 @@ impl Job {
         .await
     }
 
-    /// A message that is new to the target arrives within 30 s on a quiet machine. Call it when the fault ends.
-    pub async fn flows_again(&self, target: &mut Target, what: &str) -> Result<Duration> {
+    /// A message that was confirmed after the fault's end arrives within 30 s on a quiet machine. Call it when the fault ends.
+    pub async fn flows_again(&self, writer: &Writer, target: &mut Target, what: &str) -> Result<Duration> {
         let begin = Instant::now();
         let told = || format!("after {what} was back");
-        // What the fault left of the reader's own connection may cost it the first request.
-        self.arrived(target, 0, SOON).await.with_context(told)?;
-        let before = target.numbers().len();
-        self.arrived(target, before + 1, SOON).await.with_context(told)?;
+        let new = writer.reached();
+        let target = tokio::sync::Mutex::new(target);
+        until("a message that was written afterwards is in the target", SOON, || async {
+            let mut target = target.lock().await;
+            target.read_on(&self.load).await?;
+            Ok(target.numbers().last().is_some_and(|last| *last > new).then_some(()))
+        })
+        .await
+        .with_context(told)?;
         eprintln!("flow {:.1} s after {what} was back", begin.elapsed().as_secs_f64());
         Ok(begin.elapsed())
     }

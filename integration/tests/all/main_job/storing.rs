@@ -38,7 +38,7 @@ async fn what_was_stored_without_its_flush_is_settled_only_where_the_cluster_say
     ensure!(settled < stored, "{settled} are settled of {stored} that were stored, and some of them not for sure");
 
     rocketmq.reconfigure("syncFlushTimeout=5000").await?;
-    let recovered = replicated.flows_again(&mut target, "the flush").await.with_context(|| sure.about())?;
+    let recovered = replicated.flows_again(&writer, &mut target, "the flush").await.with_context(|| sure.about())?;
     writer.stop();
     let ledger = writer.finish().await?;
     let verdict = replicated.judged(&mut target, &ledger).await.with_context(|| sure.about())?;
