@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
-use trestle::commands::{self, Exit, Output, completions::Shell, verify::Verify};
+use trestle::commands::{self, Exit, Output, completions::Shell, dlq::Dlq, verify::Verify};
 
 /// The allocator of choice for long runs with messages of all sizes: less memory held, and less time.
 #[global_allocator]
@@ -29,6 +29,7 @@ Examples:
   trestle run trestle.yaml                carry messages until SIGTERM or SIGINT
   trestle verify compare trestle.yaml main/orders billing/orders --window 1h
                                           whether all of one topic is in another, unchanged and in order
+  trestle dlq ls trestle.yaml             dead letters that nobody has dealt with
   trestle COMMAND --help                  more about a command";
 
 #[derive(Subcommand)]
@@ -64,6 +65,9 @@ enum Command {
     /// Prove that everything arrives: with numbered messages, or by comparing live topics
     #[command(subcommand)]
     Verify(Verify),
+    /// List, look at, count, replay and give up dead letters
+    #[command(subcommand)]
+    Dlq(Dlq),
     /// Print a completion script for a shell
     #[command(after_help = COMPLETIONS)]
     Completions { shell: Shell },
@@ -121,6 +125,7 @@ fn main() -> ExitCode {
         Command::Check { file, output, connect } => commands::check::check(&file, output, connect),
         Command::Schema => commands::schema::schema(),
         Command::Health { address } => commands::health::health(&address),
+        Command::Dlq(dlq) => commands::dlq::dlq(dlq),
         Command::Verify(verify) => commands::verify::verify(verify),
         Command::Completions { shell } => commands::completions::completions(shell, Arguments::command()),
         Command::Version => {
@@ -155,8 +160,10 @@ mod tests {
         for name in ["run", "check", "health"] {
             assert!(named(command.find_subcommand_mut(name).unwrap()), "{name}");
         }
-        for command in command.find_subcommand_mut("verify").unwrap().get_subcommands_mut() {
-            assert!(named(command), "{}", command.get_name());
+        for family in ["verify", "dlq"] {
+            for command in command.find_subcommand_mut(family).unwrap().get_subcommands_mut() {
+                assert!(named(command), "{family} {}", command.get_name());
+            }
         }
         assert!(Arguments::command().render_long_help().to_string().contains("Exit codes:\n  0  fine\n"));
     }

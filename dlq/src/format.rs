@@ -1,6 +1,9 @@
 //! The form of a dead letter: the message as it was, and what happened to it in headers behind its own.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    borrow::Cow,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 use trestle_core::{Cause, Header, Headers, Message};
@@ -12,11 +15,11 @@ pub const PREFIX: &str = "trestle-dlq-";
 #[derive(Clone, Debug)]
 pub struct Report {
     pub route: String,
-    pub hop: &'static str,
+    pub hop: Cow<'static, str>,
     /// Protocol that the message came from, such as `kafka`.
-    pub origin: &'static str,
+    pub origin: Cow<'static, str>,
     /// Protocol that it could not be delivered to.
-    pub target: &'static str,
+    pub target: Cow<'static, str>,
     /// `cluster/topic/partition/position`.
     pub source: String,
     pub cause: Cause,
@@ -24,6 +27,8 @@ pub struct Report {
     pub attempts: u32,
     pub first_failed: SystemTime,
     pub last_failed: SystemTime,
+    /// How often it was replayed before.
+    pub replays: u32,
 }
 
 /// The message with the report's headers added. Its own key, value, headers and time are untouched.
@@ -34,17 +39,17 @@ pub fn dead_letter(message: &Message, report: &Report) -> Message {
     }
     let mut add = |name: &str, value: String| headers.push(format!("{PREFIX}{name}"), Some(value.into()));
     add("id", id(report));
-    add("origin", report.origin.to_owned());
-    add("target", report.target.to_owned());
+    add("origin", report.origin.to_string());
+    add("target", report.target.to_string());
     add("cause", report.cause.as_str().to_owned());
     add("error", readable(&report.error));
     add("route", report.route.clone());
-    add("hop", report.hop.to_owned());
+    add("hop", report.hop.to_string());
     add("source", report.source.clone());
     add("attempts", report.attempts.to_string());
     add("first-failed", millis(report.first_failed));
     add("last-failed", millis(report.last_failed));
-    add("replays", "0".to_owned());
+    add("replays", report.replays.to_string());
     Message { headers, defect: None, ..message.clone() }
 }
 
@@ -67,7 +72,7 @@ pub fn is_part(letter: &Message) -> bool {
 fn id(report: &Report) -> String {
     const OFFSET: u128 = 0x6c62272e07bb014262b821756295c58d;
     const PRIME: u128 = 0x0000000001000000000000000000013b;
-    let parts = [report.route.as_str(), report.hop, &report.source];
+    let parts = [report.route.as_str(), &report.hop, &report.source];
     let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
     format!("{:032x}", bytes.fold(OFFSET, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME)))
 }
@@ -101,15 +106,16 @@ pub(crate) mod tests {
         let now = SystemTime::now();
         Report {
             route: "orders".into(),
-            hop: "deliver",
-            origin: "pulsar",
-            target: "rocketmq",
+            hop: "deliver".into(),
+            origin: "pulsar".into(),
+            target: "rocketmq".into(),
             source: "staging/orders/3/12:7:1".into(),
             cause: Cause::TooLarge,
             error: "body of 5 MiB\nis over 4 MiB".into(),
             attempts: 1,
             first_failed: now,
             last_failed: now,
+            replays: 0,
         }
     }
 

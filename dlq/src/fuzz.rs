@@ -20,15 +20,16 @@ pub fn dead_letters(bytes: &[u8]) {
     let now = std::time::SystemTime::UNIX_EPOCH;
     let report = Report {
         route: String::from_utf8_lossy(bytes).into_owned(),
-        hop: "deliver",
-        origin: "kafka",
-        target: "pulsar",
+        hop: "deliver".into(),
+        origin: "kafka".into(),
+        target: "pulsar".into(),
         source: String::new(),
         cause: Cause::TooLarge,
         error: String::from_utf8_lossy(bytes).into_owned(),
         attempts: 1,
         first_failed: now,
         last_failed: now,
+        replays: 0,
     };
     let letter = dead_letter(&message, &report);
     assert!(is_dead_letter(&letter));

@@ -77,7 +77,7 @@ impl DeadLetters {
             return Err(Fault::down("the dead letter was not admitted"));
         };
         let sent = open.send(vec![Slice::whole(Arc::new(batch))]).await;
-        judge(sent)
+        judge(sent, 1)
     }
 
     pub async fn close(&self) {
@@ -87,10 +87,15 @@ impl DeadLetters {
     }
 }
 
-fn judge(sent: Sent) -> Result<(), Fault> {
-    match sent.runs.into_iter().next() {
-        Some((1, Outcome::Stored)) => Ok(()),
-        Some((_, Outcome::Refused(fault) | Outcome::Unknown(fault))) => Err(fault),
-        _ => Err(Fault::down("the dead letter was not sent")),
+/// Whether all `messages` of a send are stored.
+pub(crate) fn judge(sent: Sent, messages: usize) -> Result<(), Fault> {
+    let mut stored = 0;
+    for (run, outcome) in sent.runs {
+        match outcome {
+            Outcome::Stored => stored += run,
+            Outcome::Refused(fault) | Outcome::Unknown(fault) => return Err(fault),
+            Outcome::NotSent => break,
+        }
     }
+    if stored == messages { Ok(()) } else { Err(Fault::down("the dead letter was not sent")) }
 }

@@ -2,7 +2,10 @@
 
 pub mod check;
 pub mod completions;
+pub mod dlq;
 pub mod health;
+mod progress;
+mod reading;
 pub mod run;
 pub mod schema;
 pub mod verify;
@@ -10,6 +13,7 @@ pub mod verify;
 use std::{
     io::{self, Write},
     process::ExitCode,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use clap::ValueEnum;
@@ -43,4 +47,27 @@ pub enum Output {
 /// Writes a command's answer to standard output. A reader that went away is no error.
 pub fn answer(text: &str) {
     let _ = io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// Of milliseconds since 1970-01-01T00:00Z.
+pub fn date(millis: i64) -> String {
+    match u64::try_from(millis) {
+        Ok(millis) if millis < 253_402_300_800_000 => {
+            humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(millis)).to_string()
+        }
+        _ => format!("{millis} ms"),
+    }
+}
+
+/// Rows as lines, every cell below the one above it.
+fn columns<const CELLS: usize>(rows: &[[String; CELLS]]) -> String {
+    let mut widths = [0; CELLS];
+    for row in rows {
+        widths.iter_mut().zip(row).for_each(|(width, cell)| *width = cell.chars().count().max(*width));
+    }
+    let line = |row: &[String; CELLS]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}  "));
+        format!("{}\n", cells.collect::<String>().trim_end())
+    };
+    rows.iter().map(line).collect()
 }

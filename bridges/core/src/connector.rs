@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use crate::{BoxFuture, Fault, Reader, ReaderSpec, Sink, Source, SourceControl, Survey, survey};
+use crate::{BoxFuture, Fault, Marks, Reader, ReaderSpec, Sink, Source, SourceControl, Survey, survey};
 
 /// One cluster of one protocol. Cheap to make: connections are opened by what it makes.
 pub trait Connector: Send + Sync {
@@ -11,6 +11,12 @@ pub trait Connector: Send + Sync {
 
     /// Reads the topic without a group.
     fn reader(&self, spec: ReaderSpec) -> BoxFuture<'_, Result<Box<dyn Reader>, Fault>>;
+
+    /// The marks of a group that the cluster itself keeps; `None` where it keeps none in any order. Nobody else can mark
+    /// for the same group from the first mark on until this is dropped.
+    fn marks<'a>(&'a self, _topic: &'a str, _group: &'a str) -> BoxFuture<'a, Result<Option<Box<dyn Marks>>, Fault>> {
+        Box::pin(async { Ok(None) })
+    }
 
     /// What the cluster says of a topic; [`Why::UnknownTopic`](crate::Why) when there is none.
     fn describe<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<TopicInfo, Fault>>;

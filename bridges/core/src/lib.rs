@@ -6,6 +6,7 @@
 mod batch;
 mod connector;
 mod fault;
+mod marks;
 mod message;
 mod options;
 mod position;
@@ -19,6 +20,7 @@ mod tracker;
 pub use batch::{Ack, Batch};
 pub use connector::{Connector, Durable, Ensure, Guarantee, SinkSpec, SourcePair, SourceSpec, Start, TopicInfo};
 pub use fault::{Cause, Fault, FaultKind, Outcome, Scope, Sent, Why};
+pub use marks::Marks;
 pub use message::{Defect, Header, Headers, Message};
 pub use options::{OptionsOf, WrongOption};
 pub use position::{Epoch, PartitionId, Position};

@@ -1,6 +1,6 @@
 //! Pulsar's REST interface (`/admin/v2`): what the binary protocol cannot create or tell.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::de::DeserializeOwned;
@@ -10,6 +10,7 @@ use trestle_core::{Fault, FaultKind, Why};
 use crate::{
     access::Access,
     http::{self, Answer},
+    marks::Acknowledged,
     policies::Policies,
     topic::Topic,
     url::BrokerUrl,
@@ -127,6 +128,36 @@ impl Admin {
     }
 
     /// The policies that hold for the topic: its own, else the namespace's, else the broker's.
+    /// What a subscription has acknowledged of one partition, or of a topic without; `None` when there is no subscription.
+    pub async fn acknowledged(
+        &self,
+        topic: &Topic,
+        index: u32,
+        partitioned: bool,
+        subscription: &str,
+    ) -> Result<Option<Acknowledged>, Fault> {
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Cursor {
+            mark_delete_position: String,
+            individually_deleted_messages: String,
+        }
+        #[derive(serde::Deserialize)]
+        struct Stats {
+            cursors: BTreeMap<String, Cursor>,
+        }
+        let suffix = if partitioned { format!("-partition-{index}") } else { String::new() };
+        let mut stats: Stats = self.get(&format!("{}{suffix}/internalStats", path(topic))).await?;
+        // Cursors are named as in paths.
+        let name = encode(subscription);
+        let Some(cursor) = stats.cursors.remove(&name) else { return Ok(None) };
+        let Cursor { mark_delete_position: upto, individually_deleted_messages: ranges } = cursor;
+        let unread = || {
+            Fault::down(format!("what {subscription} has acknowledged of {topic} is told as `{upto}` and `{ranges}`"))
+        };
+        Acknowledged::parse(&upto, &ranges).map(Some).ok_or_else(unread)
+    }
+
     pub async fn policies(&self, topic: &Topic) -> Result<Policies, Fault> {
         let applied = |policy: &str| format!("{}/{policy}?applied=true", path(topic));
         Ok(Policies {

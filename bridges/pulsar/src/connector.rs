@@ -9,14 +9,15 @@ use pulsar::message::proto::{
     command_subscribe::{InitialPosition, SubType},
 };
 use trestle_core::{
-    BoxFuture, Connector, Ensure, Fault, FaultKind, Reader, ReaderSpec, Scope, Sink, SinkSpec, SourcePair, SourceSpec,
-    Survey, TopicInfo, Why,
+    BoxFuture, Connector, Ensure, Fault, FaultKind, Marks, Reader, ReaderSpec, Scope, Sink, SinkSpec, SourcePair,
+    SourceSpec, Survey, TopicInfo, Why,
 };
 
 use crate::{
     classify,
     cluster::Cluster,
     connection::{RequestError, command},
+    marks::SubscriptionMarks,
     pool::Use,
     reader,
     settings::Settings,
@@ -172,6 +173,14 @@ impl Connector for PulsarConnector {
 
     fn reader(&self, spec: ReaderSpec) -> BoxFuture<'_, Result<Box<dyn Reader>, Fault>> {
         reader::open(self.cluster.clone(), spec).boxed()
+    }
+
+    fn marks<'a>(&'a self, topic: &'a str, group: &'a str) -> BoxFuture<'a, Result<Option<Box<dyn Marks>>, Fault>> {
+        async move {
+            let marks = SubscriptionMarks::open(self.cluster.clone(), parse(topic)?, group).await?;
+            Ok(Some(Box::new(marks) as Box<dyn Marks>))
+        }
+        .boxed()
     }
 
     fn describe<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<TopicInfo, Fault>> {

@@ -16,6 +16,7 @@ mod frame;
 pub mod fuzz;
 mod http;
 mod lane;
+mod marks;
 mod place;
 mod policies;
 mod pool;

@@ -19,6 +19,8 @@ mod partition;
 mod reading;
 mod seen;
 
+pub(crate) use consumer::acknowledge;
+
 use std::{
     collections::BTreeMap,
     future::pending,

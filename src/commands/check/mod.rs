@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use self::{judge::Judgement, render::report};
-use super::{Exit, Output, answer};
+use super::{Exit, Output, answer, columns};
 use crate::config::{self, Checked, Mistake, Places, Route, Severity, Table};
 
 /// Prints what is wrong to standard error, or what the table comes to, to standard output; as JSON both go there. With
@@ -96,19 +96,6 @@ fn summary(table: &Table) -> String {
         ]
     };
     columns(&std::iter::once(heading).chain(table.routes.values().map(|route| row(route))).collect::<Vec<_>>())
-}
-
-/// Rows as lines, every cell below the one above it.
-fn columns<const CELLS: usize>(rows: &[[String; CELLS]]) -> String {
-    let mut widths = [0; CELLS];
-    for row in rows {
-        widths.iter_mut().zip(row).for_each(|(width, cell)| *width = cell.chars().count().max(*width));
-    }
-    let line = |row: &[String; CELLS]| {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}  "));
-        format!("{}\n", cells.collect::<String>().trim_end())
-    };
-    rows.iter().map(line).collect()
 }
 
 #[cfg(test)]

@@ -281,15 +281,16 @@ mod tests {
     fn a_dead_letter_accounts_for_its_message() {
         let report = trestle_dlq::Report {
             route: "route".into(),
-            hop: "deliver",
-            origin: "kafka",
-            target: "rocketmq",
+            hop: "deliver".into(),
+            origin: "kafka".into(),
+            target: "rocketmq".into(),
             source: "main/orders/0/1".into(),
             cause: trestle_core::Cause::TooLarge,
             error: "too large".into(),
             attempts: 1,
             first_failed: std::time::SystemTime::now(),
             last_failed: std::time::SystemTime::now(),
+            replays: 0,
         };
         let letter = trestle_dlq::dead_letter(&numbered(7).message(), &report);
         let delivered = || all().into_iter().enumerate().filter(|(number, _)| *number != 7).map(|(_, message)| message);

@@ -13,13 +13,15 @@ use trestle_core::ReadFrom;
 use super::{
     Failure,
     judge::{Judge, Window},
-    progress::Progress,
-    reading::{End, Reading, dead_letters, endpoint},
-    record::{Content, Place, Record, Side, date},
+    record::{Content, Place, Record, Side},
     report::{Report, Wrong},
 };
 use crate::{
-    commands::Output,
+    commands::{
+        Output, date,
+        progress::Progress,
+        reading::{End, Reading, dead_letters, endpoint},
+    },
     config::{Endpoint, Size, Table, Time},
 };
 

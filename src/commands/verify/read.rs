@@ -10,12 +10,14 @@ use super::{
     Failure,
     arrivals::Arrivals,
     numbered::Run,
-    progress::Progress,
-    reading::{End, Reading, dead_letters, endpoint},
     report::{Report, Wrong},
 };
 use crate::{
-    commands::Output,
+    commands::{
+        Output,
+        progress::Progress,
+        reading::{End, Reading, dead_letters, endpoint},
+    },
     config::{Table, Time},
 };
 

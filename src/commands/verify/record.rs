@@ -1,14 +1,12 @@
 //! What is remembered of a message that was read: no more than tells it from others, and says where it is.
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    time::Duration,
-};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde_json::{Value, json};
 use trestle_core::{Message, Position};
 
 use super::sorting::Row;
+use crate::commands::date;
 
 /// Hashes of a message's parts. Two messages with equal contents are taken for the same.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -84,16 +82,6 @@ impl Place {
     pub fn text(&self, time: Option<i64>) -> String {
         let time = time.map(|time| format!(", of {}", date(time))).unwrap_or_default();
         format!("partition {} at {}{time}", self.partition, self.position)
-    }
-}
-
-/// Of milliseconds since 1970-01-01T00:00Z.
-pub fn date(millis: i64) -> String {
-    match u64::try_from(millis) {
-        Ok(millis) if millis < 253_402_300_800_000 => {
-            humantime::format_rfc3339_millis(std::time::UNIX_EPOCH + Duration::from_millis(millis)).to_string()
-        }
-        _ => format!("{millis} ms"),
     }
 }
 

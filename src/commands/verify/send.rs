@@ -12,13 +12,15 @@ use super::{
     Failure,
     compare::now,
     numbered::{MOST, MOST_KEYS, Numbered, Run},
-    progress::Progress,
-    reading::{End, endpoint},
     report::Report,
 };
 use crate::{
     clusters,
-    commands::Output,
+    commands::{
+        Output,
+        progress::Progress,
+        reading::{End, endpoint},
+    },
     config::{Endpoint, Size, Table, Time},
 };
 

@@ -73,15 +73,16 @@ impl LaneTask {
         let context = self.context.clone();
         let report = Report {
             route: context.route.clone(),
-            hop: context.hop,
-            origin: context.origin,
-            target: context.target,
+            hop: context.hop.into(),
+            origin: context.origin.into(),
+            target: context.target.into(),
             source: format!("{}/{}/{}", context.source, partition, message.position),
             cause,
             error,
             attempts: failures.attempts.max(1),
             first_failed: failures.first_failed,
             last_failed: failures.last_failed,
+            replays: 0,
         };
         match context.dead_letters.write(message, &report).await {
             Ok(()) => {

@@ -106,30 +106,7 @@ impl Consumer {
 
     /// Acknowledges everything up to this id; resolves with the broker's answer.
     pub fn acknowledge(&self, message: MessageIdData) -> BoxFuture<'static, Result<(), RequestError>> {
-        let (connection, consumer_id) = (self.connection.clone(), self.id);
-        async move {
-            let answer = connection.request(|request_id| {
-                let mut ack = command(Type::Ack);
-                ack.ack = Some(CommandAck {
-                    consumer_id,
-                    ack_type: AckType::Cumulative as i32,
-                    message_id: vec![message],
-                    request_id: Some(request_id),
-                    ..Default::default()
-                });
-                ack
-            });
-            let answer = answer.await?.ack_response.unwrap_or_default();
-            match answer.error.and_then(|error| ServerError::try_from(error).ok()) {
-                Some(error) => Err(RequestError::Refused {
-                    address: connection.address().into(),
-                    error,
-                    message: answer.message.unwrap_or_default(),
-                }),
-                None => Ok(()),
-            }
-        }
-        .boxed()
+        acknowledge(self.connection.clone(), self.id, AckType::Cumulative, vec![message]).boxed()
     }
 
     /// Sets the subscription to this message. The broker closes all its consumers then.
@@ -149,5 +126,29 @@ impl Consumer {
 
     pub async fn close(&self) -> Result<(), RequestError> {
         self.connection.close_consumer(self.id).await
+    }
+}
+
+/// Resolves with the broker's answer.
+pub(crate) async fn acknowledge(
+    connection: Connection,
+    consumer_id: u64,
+    ack_type: AckType,
+    message_id: Vec<MessageIdData>,
+) -> Result<(), RequestError> {
+    let answer = connection.request(|request_id| {
+        let mut ack = command(Type::Ack);
+        let (ack_type, request_id) = (ack_type as i32, Some(request_id));
+        ack.ack = Some(CommandAck { consumer_id, ack_type, message_id, request_id, ..Default::default() });
+        ack
+    });
+    let answer = answer.await?.ack_response.unwrap_or_default();
+    match answer.error.and_then(|error| ServerError::try_from(error).ok()) {
+        Some(error) => Err(RequestError::Refused {
+            address: connection.address().into(),
+            error,
+            message: answer.message.unwrap_or_default(),
+        }),
+        None => Ok(()),
     }
 }
