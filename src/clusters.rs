@@ -7,11 +7,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use trestle_core::{Connector, OptionsOf, WrongOption};
 
-use crate::config::Cluster;
+use crate::config::{Cluster, Rate};
 
 /// Ties a crate's `Settings` and `connector` to the rest of its line.
 macro_rules! protocol {
-    ($name:literal, $crate_name:ident, $topic:ident, $folded:ident, $group:ident, $stages:expr, $dead_letters:expr) => {
+    ($name:literal, $crate_name:ident, $topic:ident, $folded:ident, $group:ident, $stages:expr, $dead_letters:expr, $window:expr) => {
         Protocol {
             name: $name,
             topic: $topic,
@@ -20,6 +20,7 @@ macro_rules! protocol {
             options: $crate_name::check_options,
             stages: $stages,
             dead_letters: $dead_letters,
+            acknowledgement_window: $window,
             schema: |generator| $crate_name::Settings::json_schema(generator),
             connect: |cluster, settings| {
                 let settings = typed::<$crate_name::Settings>(settings)?;
@@ -31,9 +32,9 @@ macro_rules! protocol {
 
 /// One line a protocol.
 const PROTOCOLS: &[Protocol] = &[
-    protocol!("kafka", trestle_kafka, kafka_topic, kafka_folded, any_group, STAGES, None),
-    protocol!("pulsar", trestle_pulsar, pulsar_topic, same, pulsar_subscription, STAGES, Some(DEAD_LETTERS)),
-    protocol!("rocketmq", trestle_rocketmq, rocketmq_topic, same, rocketmq_group, NEVER_STAGES, None),
+    protocol!("kafka", trestle_kafka, kafka_topic, kafka_folded, any_group, STAGES, None, Some(KAFKA_WINDOW)),
+    protocol!("pulsar", trestle_pulsar, pulsar_topic, same, pulsar_subscription, STAGES, Some(DEAD_LETTERS), None),
+    protocol!("rocketmq", trestle_rocketmq, rocketmq_topic, same, rocketmq_group, NEVER_STAGES, None, None),
 ];
 
 /// Whether staged messages are safe there until the next hop delivered them.
@@ -41,6 +42,11 @@ const STAGES: bool = true;
 const NEVER_STAGES: bool = false;
 /// A route's dead letters go here, with its name behind it, unless the table says otherwise.
 const DEAD_LETTERS: &str = "persistent://public/dlq-pulsar-bridge/";
+
+/// A member that has not given a partition back by then is thrown out: the group's rebalance timeout. That a message is not
+/// acknowledged for long matters to none of the three: Kafka's source is polled whatever the target does, Pulsar's broker waits
+/// for ever (`ackTimeoutMillis` is a client's own), and so does RocketMQ's for who pulls (its window is one of POP).
+const KAFKA_WINDOW: (&str, u64) = ("max.poll.interval.ms", 300_000);
 
 pub struct Protocol {
     /// `type` in the table.
@@ -57,6 +63,8 @@ pub struct Protocol {
     pub stages: bool,
     /// Where it keeps dead letters by itself, if it does: the beginning of the topic's name.
     pub dead_letters: Option<&'static str>,
+    /// The client's option, and its default in milliseconds, for how long a group waits for a partition that it takes away.
+    pub acknowledgement_window: Option<(&'static str, u64)>,
     schema: fn(&mut SchemaGenerator) -> Schema,
     connect: Connect,
 }
@@ -117,6 +125,8 @@ pub fn has_setting(protocol: &Protocol, name: &str) -> bool {
 /// The JSON Schema of one cluster: what all have in common, and the settings of each protocol's connector.
 pub fn schema(generator: &mut SchemaGenerator) -> Schema {
     let mut branches = Vec::new();
+    let mut rate = Value::from(generator.subschema_for::<Rate>());
+    rate["description"] = "What all routes together may write to it in a second.".into();
     for protocol in PROTOCOLS {
         let mut schema = Value::from((protocol.schema)(generator));
         schema["properties"]["type"] = json!({ "type": "string", "const": protocol.name });
@@ -129,6 +139,7 @@ pub fn schema(generator: &mut SchemaGenerator) -> Schema {
         if schema["properties"].get("durability").is_none() {
             schema["properties"]["durability"] = durability;
         }
+        schema["properties"]["rate"] = rate.clone();
         match schema["required"].as_array_mut() {
             Some(required) => required.insert(0, "type".into()),
             None => schema["required"] = json!(["type"]),

@@ -17,7 +17,7 @@ use crate::{
     clusters,
     config::{Cluster, Endpoint, OnGap, Route, Table},
     pipeline::{Budget, Ended, Hop, HopSpec, Status},
-    policy::backoff::Backoff,
+    policy::{backoff::Backoff, dead_letter_limit::NackWindow, rate::Limiter},
 };
 
 /// The subscription that keeps dead letters until somebody has judged them.
@@ -52,6 +52,9 @@ struct Setup {
     largest_message: usize,
     grace: Duration,
     status: Arc<Status>,
+    /// Of the hop itself, and of the cluster that it writes to. They outlive the hop, as the window does.
+    rates: Vec<Arc<Limiter>>,
+    nack_window: Arc<NackWindow>,
     /// Warnings that were given; they are the same at every attempt.
     warned: Mutex<BTreeSet<String>>,
 }
@@ -64,10 +67,14 @@ impl Supervisor {
         let buffer_bytes = (table.memory.limit / 8 * BUFFERS_EIGHTHS / sources.max(1)).max(LEAST_BUFFER);
         let mut connectors = Connectors::default();
         let (mut statuses, mut tasks) = (Vec::new(), JoinSet::new());
+        let shared: BTreeMap<&str, Option<Arc<Limiter>>> =
+            table.clusters.iter().map(|(name, cluster)| (name.as_str(), Limiter::new(cluster.rate))).collect();
         for route in table.routes.values() {
+            let nack_window = NackWindow::new(route.dead_letter_limit);
             for (index, hop) in route.hops.iter().enumerate() {
                 let status = Arc::new(Status::new(&route.name, hop.name));
                 statuses.push(status.clone());
+                let of_cluster = shared.get(hop.to.cluster.name.as_str()).cloned().flatten();
                 let setup = Setup {
                     route: route.clone(),
                     index,
@@ -79,6 +86,8 @@ impl Supervisor {
                     largest_message: table.memory.largest_message,
                     grace: table.grace,
                     status,
+                    rates: Limiter::new(route.rate).into_iter().chain(of_cluster).collect(),
+                    nack_window: nack_window.clone(),
                     warned: Mutex::default(),
                 };
                 tasks.spawn(setup.supervise(shutdown.clone()));
@@ -254,7 +263,9 @@ impl Setup {
             placement: hop.placement,
             fenced: hop.fenced,
             retry: self.route.retry.clone(),
-            send_timeout: self.route.send_timeout,
+            gate: self.route.gate.clone(),
+            rates: self.rates.clone(),
+            nack_window: self.nack_window.clone(),
             revoke_timeout: self.route.revoke_timeout,
             grace: self.grace,
             max_ahead: self.route.max_ahead,

@@ -63,6 +63,11 @@ fn describe() {
         ("trestle_gate_closed", Unit::Count, "1 while the target partition cannot take anything"),
         ("trestle_paused_partitions", Unit::Count, "Source partitions without credit"),
         ("trestle_route_up", Unit::Count, "1 while the hop runs"),
+        (
+            "trestle_dead_letters_stopped",
+            Unit::Count,
+            "1 once there were too many dead letters: the route waits for a person",
+        ),
         ("trestle_build_info", Unit::Count, "The version that runs"),
         ("trestle_config_generation", Unit::Count, "How often a route table was loaded"),
     ];

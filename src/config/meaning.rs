@@ -8,6 +8,7 @@ use trestle_core::{Guarantee, OptionsOf, Start};
 use super::{
     mistake::Mistake,
     options::{self, Options},
+    policies::{self, Policies},
     quantity::{Size, Time},
     shape,
     table::{Cluster, Endpoint, Hop, Memory, Route, Table},
@@ -17,13 +18,11 @@ use super::{
 use crate::{
     clusters::{self, Use},
     pipeline::{MaxAhead, Placement},
-    policy::retry::Retry,
+    policy::rate::Rate,
 };
 
 /// Characters of a cluster's or route's name: it becomes part of groups, topics and labels everywhere.
 const MAX_NAME: usize = 64;
-const RETRY_DELAY: RangeInclusive<Time> = Time::millis(1)..=Time::millis(3_600_000);
-const SEND_TIMEOUT: RangeInclusive<Time> = Time::millis(100)..=Time::millis(300_000);
 /// Half of what Kafka's clients allow between two polls, <https://kafka.apache.org/documentation/#consumerconfigs_max.poll.interval.ms>.
 const REVOKE_TIMEOUT: RangeInclusive<Time> = Time::millis(100)..=Time::millis(150_000);
 const COMMIT_INTERVAL: RangeInclusive<Time> = Time::millis(10)..=Time::millis(60_000);
@@ -33,7 +32,8 @@ const LARGEST_MESSAGE: RangeInclusive<Size> = Size(1 << 10)..=Size::mib(1_024);
 const MEMORY: RangeInclusive<Size> = Size::mib(1)..=Size::mib(1 << 20);
 
 /// The table as far as it makes sense; it may be used only when no mistake is an error.
-pub fn check(file: &Path, root: &Node, value: Value, mistakes: &mut Vec<Mistake>) -> Option<Table> {
+pub fn check(file: &Path, root: &Node, mut value: Value, mistakes: &mut Vec<Mistake>) -> Option<Table> {
+    policies::inherit(&mut value);
     let shape: shape::Table = match serde_json::from_value(value) {
         Ok(shape) => shape,
         Err(error) => {
@@ -83,8 +83,11 @@ impl Checker<'_> {
         let protocol = text("type").and_then(clusters::protocol);
         let guarantee =
             if text("durability") == Some("accepted") { Guarantee::Accepted } else { Guarantee::Replicated };
+        let rate = settings.get("rate").and_then(|rate| serde_json::from_value(rate.clone()).ok()).unwrap_or_default();
+        let rate = self.policies(["clusters", name]).rate(&rate);
         if let Some(settings) = settings.as_object_mut() {
             settings.remove("type");
+            settings.remove("rate");
             if protocol.is_some_and(|protocol| !clusters::has_setting(protocol, "durability")) {
                 settings.remove("durability");
             }
@@ -100,7 +103,7 @@ impl Checker<'_> {
             }
         }
         let protocol = protocol.map_or(UNKNOWN, |protocol| protocol.name);
-        let cluster = Cluster { name: name.to_owned(), protocol, guarantee, settings };
+        let cluster = Cluster { name: name.to_owned(), protocol, guarantee, rate, settings };
         // Settings that do not even have the right form were reported already.
         let under = Mistake::on(self.root, &["clusters", name], "").path;
         let (inside, options) = (format!("{under}/"), format!("{under}/options/"));
@@ -177,24 +180,22 @@ impl Checker<'_> {
         };
         let clusters =
             [staging.as_ref(), Some(&source), Some(&target)].into_iter().flatten().map(|e| e.cluster.clone());
-        let dead_letter = self.dead_letter(name, route.dead_letter.as_ref(), clusters.collect());
-        let retry = &route.retry;
-        if self.within(&at(&["retry", "initial"]), retry.initial, RETRY_DELAY)
-            && self.within(&at(&["retry", "max"]), retry.max, RETRY_DELAY)
-            && retry.initial > retry.max
-        {
-            self.say(&at(&["retry", "max"]), format!("the longest delay is shorter than the first, {}", retry.initial));
-        }
+        let dead_letter = self.dead_letter(name, &route.dead_letter, clusters.collect());
         self.promises(&at(&["order"]), route.order, &at(&["stamp"]), route.stamp);
-        self.within(&at(&["send_timeout"]), route.send_timeout, SEND_TIMEOUT);
-        self.within(&at(&["revoke_timeout"]), route.revoke_timeout, REVOKE_TIMEOUT);
-        self.within(&at(&["commit_interval"]), route.commit_interval, COMMIT_INTERVAL);
-        self.within(&at(&["max_ahead", "bytes"]), route.max_ahead.bytes, MAX_AHEAD);
+        let window = acknowledgement_window(&source);
+        let mut policies = self.policies(["routes", name]);
+        policies.timeouts(route, window);
+        policies.within(&["revoke_timeout"], route.revoke_timeout, REVOKE_TIMEOUT);
+        policies.within(&["commit_interval"], route.commit_interval, COMMIT_INTERVAL);
+        policies.within(&["max_ahead", "bytes"], route.max_ahead.bytes, MAX_AHEAD);
         Route {
             name: name.to_owned(),
             hops,
             dead_letter,
-            retry: Retry { initial: retry.initial.0, max: retry.max.0, retries: retry.retries },
+            retry: policies.retry(&route.retry),
+            gate: policies.gate(&route.gate, route.send_timeout),
+            rate: policies.rate(&route.rate),
+            dead_letter_limit: policies.dead_letter_limit(&route.dead_letter),
             send_timeout: route.send_timeout.0,
             revoke_timeout: route.revoke_timeout.0,
             commit_interval: route.commit_interval.0,
@@ -255,11 +256,11 @@ impl Checker<'_> {
     }
 
     /// As the route says, else on a cluster that keeps dead letters by itself: one of the route's own, or the only one.
-    fn dead_letter(&mut self, route: &str, written: Option<&shape::DeadLetter>, own: Vec<Arc<Cluster>>) -> Endpoint {
+    fn dead_letter(&mut self, route: &str, written: &shape::DeadLetter, own: Vec<Arc<Cluster>>) -> Endpoint {
         let path = ["routes", route, "dead_letter"];
         let keeps = |cluster: &Cluster| clusters::protocol(cluster.protocol).and_then(|protocol| protocol.dead_letters);
-        let cluster = match written {
-            Some(written) => self.known(&path, &written.cluster),
+        let cluster = match &written.cluster {
+            Some(cluster) => self.known(&path, cluster),
             None => {
                 let mut all = self.clusters.values().filter(|cluster| keeps(cluster).is_some());
                 let only = all.next().filter(|_| all.next().is_none());
@@ -275,7 +276,7 @@ impl Checker<'_> {
                 }
             }
         };
-        let topic = match (written.and_then(|written| written.topic.as_deref()), keeps(&cluster)) {
+        let topic = match (written.topic.as_deref(), keeps(&cluster)) {
             (Some(topic), _) => topic.to_owned(),
             (None, Some(beginning)) => format!("{beginning}{route}"),
             (None, None) => {
@@ -335,6 +336,10 @@ impl Checker<'_> {
         }
     }
 
+    fn policies<'b>(&'b mut self, at: [&'b str; 2]) -> Policies<'b> {
+        Policies { root: self.root, mistakes: self.mistakes, at }
+    }
+
     fn name(&mut self, path: &[&str], name: &str, at: Span) {
         if let Err(why) = clusters::letters(name, "_-", MAX_NAME) {
             self.mistakes.push(Mistake::at(at, format!("`{name}` is not a name: {why}")).path(path));
@@ -360,8 +365,17 @@ impl Checker<'_> {
 }
 
 fn unknown(name: &str) -> Arc<Cluster> {
-    let (guarantee, settings) = (Guarantee::default(), Value::Null);
-    Arc::new(Cluster { name: name.to_owned(), protocol: UNKNOWN, guarantee, settings })
+    let (guarantee, rate, settings) = (Guarantee::default(), Rate::default(), Value::Null);
+    Arc::new(Cluster { name: name.to_owned(), protocol: UNKNOWN, guarantee, rate, settings })
+}
+
+/// How long the source's group waits for what is not acknowledged yet when it takes a partition away: an option of its client,
+/// in milliseconds, of the topic or else of the cluster. Nothing where a protocol has no such time, or where it is not a number.
+fn acknowledgement_window(source: &Endpoint) -> Option<(&'static str, Time)> {
+    let (option, default) = clusters::protocol(source.cluster.protocol)?.acknowledgement_window?;
+    let of_cluster = || source.cluster.settings.get("options")?.get(option)?.as_str();
+    let written = source.options.get(option).map(String::as_str).or_else(of_cluster);
+    Some((option, Time::millis(written.map_or(Some(default), |written| written.parse().ok())?)))
 }
 
 fn bytes(size: Size) -> usize {

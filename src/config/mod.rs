@@ -1,12 +1,13 @@
 //! The route table: `shape` is what is written, `table` what is meant. In between every mistake is found at once:
 //! `yaml` (text to a tree with places), `recover` (the same behind an error of syntax), `secrets` (`${NAME}`), `conform` (types, by the JSON Schema of `shape`),
-//! `meaning` (names, limits), `options` (the clients' own settings) and `topology` (what routes do to each other).
+//! `meaning` (names, limits), `policies` (those of routes and their defaults), `options` (the clients' own settings) and `topology` (what routes do to each other).
 
 mod conform;
 mod json_schema;
 mod meaning;
 mod mistake;
 mod options;
+mod policies;
 mod quantity;
 mod recover;
 mod scalar;
@@ -21,6 +22,7 @@ use std::path::Path;
 pub use mistake::{Mistake, Severity, window_start};
 pub use quantity::{Size, Time};
 pub use secrets::Environment;
+pub(crate) use shape::Rate;
 pub use shape::published_schema;
 pub use table::{Cluster, Endpoint, Hop, Memory, OnGap, Route, Table};
 

@@ -16,6 +16,9 @@ pub struct Table {
     /// The clusters that the routes speak of, by a name of your choice.
     #[schemars(schema_with = "clusters")]
     pub clusters: BTreeMap<String, Value>,
+    /// What holds for every route that does not say otherwise, key by key.
+    #[serde(default)]
+    pub defaults: Defaults,
     /// The routes, by a name of your choice: it appears in metrics, groups, headers and dead letters.
     pub routes: BTreeMap<String, Route>,
     #[serde(default)]
@@ -43,6 +46,11 @@ pub struct Route {
     pub partitioning: Partitioning,
     #[serde(default)]
     pub retry: Retry,
+    #[serde(default)]
+    pub gate: Gate,
+    /// What each hop of the route may send a second. Default: no limit.
+    #[serde(default)]
+    pub rate: Rate,
     /// A send that is not confirmed in this time has failed.
     #[serde(default = "send_timeout")]
     pub send_timeout: Time,
@@ -54,9 +62,8 @@ pub struct Route {
     pub commit_interval: Time,
     #[serde(default)]
     pub max_ahead: MaxAhead,
-    /// Where messages go that cannot be delivered. Default: a topic named after the route, on a cluster that keeps dead
-    /// letters by itself: that of `via`, else of `from` or `to`, else the only one in the table.
-    pub dead_letter: Option<DeadLetter>,
+    #[serde(default)]
+    pub dead_letter: DeadLetter,
     /// Adds the origin and the list of hops to each delivered message, as headers. Not available yet.
     #[serde(default)]
     pub stamp: bool,
@@ -117,16 +124,22 @@ pub struct To {
     pub options: BTreeMap<String, String>,
 }
 
-/// Where messages go that cannot be delivered.
-#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+/// Where messages go that cannot be delivered, and how many may.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct DeadLetter {
-    /// A name under `clusters`.
+    /// A name under `clusters`. Default: one that keeps dead letters by itself: that of `via`, else of `from` or `to`, else
+    /// the only one in the table.
     #[schemars(length(min = 1))]
-    pub cluster: String,
+    pub cluster: Option<String>,
     /// Default where the cluster keeps dead letters by itself: a topic named after the route.
     #[schemars(length(min = 1))]
     pub topic: Option<String>,
+    /// More dead letters than this within the time stop the route until a person has looked, rather than empty it into the
+    /// dead letters: the fault is in no message then. Counted in a route over all its hops, in each process; or `off`.
+    pub most: Limit<u32>,
+    /// See `most`.
+    pub within: Time,
 }
 
 /// Where to begin when the group has no position.
@@ -167,13 +180,60 @@ pub enum Partitioning {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
-    /// The first delay; each further one is twice as long.
+    /// The first delay.
     pub initial: Time,
     /// The longest delay.
     pub max: Time,
+    /// Each delay is so many times the one before it.
+    #[schemars(range(min = 1.0, max = 100.0))]
+    pub multiplier: f64,
+    /// Each delay is shortened by chance, by up to this part of it.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub jitter: f64,
     /// Attempts beyond the first.
     #[schemars(range(max = 100))]
     pub retries: u32,
+}
+
+/// When sending to a partition is given up for a while, and how it is tried again. Nothing is lost or dead-lettered meanwhile.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gate {
+    /// Failures in a row that close the gate; an outage closes it at once.
+    #[schemars(range(min = 1, max = 1_000))]
+    pub failures: u32,
+    /// From closing to the first probe; each one that fails doubles it.
+    pub initial: Time,
+    /// The longest time between two probes.
+    pub max: Time,
+    /// A probe that takes longer has failed. Default: `send_timeout`.
+    pub probe: Option<Time>,
+}
+
+/// What may be sent a second, repeats included. What waits is not read from the source; nothing is dropped.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rate {
+    /// Messages a second, or `off`.
+    pub messages: Limit<u32>,
+    /// Bytes a second, or `off`. A message that is larger goes, and those behind it wait the longer.
+    pub bytes: Limit<Size>,
+}
+
+/// A number, or `off`.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub enum Limit<T> {
+    At(T),
+    Off(Off),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum Off {
+    Off,
 }
 
 /// How far a partition may read past its oldest unsettled message. Bounds what a kill repeats.
@@ -197,6 +257,30 @@ pub struct Admin {
 /// The `format` of an address with a port in the JSON Schema.
 pub const ADDRESS: &str = "trestle-address";
 
+/// What holds for every route that does not say otherwise, key by key.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Defaults {
+    pub retry: Retry,
+    pub gate: Gate,
+    pub rate: Rate,
+    pub send_timeout: Option<Time>,
+    pub revoke_timeout: Option<Time>,
+    pub commit_interval: Option<Time>,
+    pub max_ahead: MaxAhead,
+    pub dead_letter: DeadLetterDefaults,
+}
+
+/// See `dead_letter` of a route.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeadLetterDefaults {
+    /// More dead letters than this within the time stop a route; or `off`.
+    pub most: Limit<u32>,
+    /// See `most`.
+    pub within: Time,
+}
+
 /// What all routes together may hold.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -216,7 +300,45 @@ pub struct Shutdown {
 
 impl Default for Retry {
     fn default() -> Self {
-        Retry { initial: Time::millis(100), max: Time::millis(5_000), retries: 3 }
+        Retry { initial: Time::millis(100), max: Time::millis(5_000), multiplier: 2.0, jitter: 0.25, retries: 3 }
+    }
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Gate { failures: 5, initial: Time::millis(100), max: Time::millis(5_000), probe: None }
+    }
+}
+
+/// Generous: a bad producer makes some dozens, a wrong target as many as there are messages.
+const MOST_DEAD_LETTERS: (Limit<u32>, Time) = (Limit::At(1_000), Time::millis(60_000));
+
+impl Default for DeadLetter {
+    fn default() -> Self {
+        let (most, within) = MOST_DEAD_LETTERS;
+        DeadLetter { cluster: None, topic: None, most, within }
+    }
+}
+
+impl Default for DeadLetterDefaults {
+    fn default() -> Self {
+        let (most, within) = MOST_DEAD_LETTERS;
+        DeadLetterDefaults { most, within }
+    }
+}
+
+impl<T> Default for Limit<T> {
+    fn default() -> Self {
+        Limit::Off(Off::Off)
+    }
+}
+
+impl<T> Limit<T> {
+    pub fn at(self) -> Option<T> {
+        match self {
+            Limit::At(limit) => Some(limit),
+            Limit::Off(_) => None,
+        }
     }
 }
 

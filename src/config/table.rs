@@ -7,7 +7,7 @@ use trestle_core::{Guarantee, Start};
 
 use crate::{
     pipeline::{MaxAhead, Placement},
-    policy::retry::Retry,
+    policy::{dead_letter_limit::DeadLetterLimit, gate::GatePolicy, rate::Rate, retry::Retry},
 };
 
 pub use super::shape::OnGap;
@@ -32,6 +32,8 @@ pub struct Cluster {
     /// `type` in the table.
     pub protocol: &'static str,
     pub guarantee: Guarantee,
+    /// Shared by all routes that write to it.
+    pub rate: Rate,
     /// The connector's own settings; they may hold secrets.
     pub(crate) settings: Value,
 }
@@ -52,6 +54,11 @@ pub struct Route {
     /// Of all hops.
     pub dead_letter: Endpoint,
     pub retry: Retry,
+    pub gate: GatePolicy,
+    /// Of each hop.
+    pub rate: Rate,
+    /// Over all hops; nothing when any number is written.
+    pub dead_letter_limit: Option<DeadLetterLimit>,
     pub send_timeout: Duration,
     pub revoke_timeout: Duration,
     pub commit_interval: Duration,

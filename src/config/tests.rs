@@ -4,7 +4,10 @@ use serde_json::json;
 use trestle_core::Start;
 
 use super::*;
-use crate::pipeline::Placement;
+use crate::{
+    pipeline::Placement,
+    policy::{dead_letter_limit::DeadLetterLimit, rate::Rate},
+};
 
 /// The example of the design, as it is written there.
 const EXAMPLE: &str = r#"
@@ -439,4 +442,129 @@ fn whatever_the_bytes_the_parser_answers() {
         }
         checked(&changed.into_iter().collect::<String>());
     }
+}
+
+#[test]
+fn policies_hold_for_all_routes_unless_one_says_otherwise() {
+    let routes = r#"defaults:
+  retry: { multiplier: 3, jitter: 0, retries: 7 }
+  gate: { failures: 9, max: 8s }
+  rate: { messages: 1000, bytes: 1MiB }
+  send_timeout: 4s
+  dead_letter: { most: 10, within: 2m }
+routes:
+  plain:
+    from: { cluster: a, topic: x }
+    to: { cluster: r, topic: y }
+  own:
+    from: { cluster: a, topic: v }
+    to: { cluster: r, topic: w }
+    retry: { retries: 1, multiplier: 1.5 }
+    gate: { max: 9s, probe: 1s }
+    rate: { messages: off }
+    send_timeout: 2s
+    dead_letter: { most: off, topic: "persistent://public/default/letters" }
+"#;
+    let table = table(&format!("{routes}{CLUSTERS}"));
+    let (plain, own) = (&table.routes["plain"], &table.routes["own"]);
+    assert_eq!((plain.retry.multiplier, plain.retry.jitter, plain.retry.retries), (3.0, 0.0, 7));
+    assert_eq!((own.retry.multiplier, own.retry.jitter, own.retry.retries), (1.5, 0.0, 1));
+    let seconds = Duration::from_secs;
+    assert_eq!((plain.gate.failures, plain.gate.max, plain.gate.probe), (9, seconds(8), seconds(4)));
+    assert_eq!((own.gate.failures, own.gate.max, own.gate.probe), (9, seconds(9), seconds(1)));
+    assert_eq!(plain.rate, Rate { messages: Some(1000), bytes: Some(1 << 20) });
+    assert_eq!(own.rate, Rate { messages: None, bytes: Some(1 << 20) });
+    assert_eq!((plain.send_timeout, own.send_timeout), (seconds(4), seconds(2)));
+    assert_eq!(plain.dead_letter_limit, Some(DeadLetterLimit { most: 10, within: seconds(120) }));
+    assert_eq!(own.dead_letter_limit, None);
+    assert_eq!(own.dead_letter.to_string(), "p/persistent://public/default/letters");
+}
+
+#[test]
+fn without_a_word_policies_are_these() {
+    let routes = "routes:\n  x:\n    from: { cluster: a, topic: x }\n    to: { cluster: r, topic: y }\n";
+    let table = table(&format!("{routes}{CLUSTERS}"));
+    let route = &table.routes["x"];
+    assert_eq!((route.retry.multiplier, route.retry.jitter), (2.0, 0.25));
+    let millis = Duration::from_millis;
+    let gate = (route.gate.failures, route.gate.initial, route.gate.max, route.gate.probe);
+    assert_eq!(gate, (5, millis(100), millis(5_000), millis(3_000)));
+    assert_eq!((route.rate, table.clusters["r"].rate), (Rate::default(), Rate::default()));
+    assert_eq!(route.dead_letter_limit, Some(DeadLetterLimit { most: 1_000, within: Duration::from_secs(60) }));
+}
+
+#[test]
+fn a_cluster_has_a_rate_of_its_own() {
+    let text = r#"clusters:
+  a: { type: kafka, servers: "127.0.0.1:9092", rate: { messages: 500 } }
+  p: { type: pulsar, url: "pulsar://127.0.0.1:6650", rate: { bytes: 2MiB } }
+routes:
+  x: { from: { cluster: a, topic: x }, to: { cluster: p, topic: "persistent://public/default/y" } }
+"#;
+    let table = table(text);
+    assert_eq!(table.clusters["a"].rate, Rate { messages: Some(500), bytes: None });
+    assert_eq!(table.clusters["p"].rate, Rate { messages: None, bytes: Some(2 << 20) });
+    let said = checked(&text.replace("500", "0").replace("2MiB", "2 parsecs")).mistakes;
+    let said: Vec<_> = said.iter().map(|m| format!("{}:{} {}", m.line, m.column, m.problem)).collect();
+    assert_eq!(said, ["2:66 0 is out of range", "3:69 `2 parsecs` does not do here"]);
+}
+
+#[test]
+fn a_mistake_in_a_policy_is_told_where_it_is_written() {
+    let routes = r#"defaults:
+  retry: { initial: 9s, jitter: 2 }
+  gate: { failures: 0 }
+  rate: { messages: on }
+  dead_letter: { cluster: p, most: 1000000 }
+  send_timeouts: 1s
+routes:
+  one: { from: { cluster: a, topic: x }, to: { cluster: r, topic: y } }
+  two:
+    from: { cluster: a, topic: v }
+    to: { cluster: r, topic: w }
+    retry: { max: 1s, multiplier: 0.5 }
+    gate: { probe: 1h }
+    rate: { bytes: 1 }
+    dead_letter: { within: 1ms }
+"#;
+    let expected = [
+        // One route's `max` is its own, and the other's is nobody's.
+        "2:21 the first delay is longer than the longest, 5s",
+        "2:33 `2` does not do here",
+        "3:21 `0` does not do here",
+        "4:21 `on` does not do here",
+        "5:18 unknown key `cluster`",
+        "5:36 1000000 is out of range",
+        "6:3 unknown key `send_timeouts`",
+        "12:19 the longest delay is shorter than the first, 9s",
+        "12:35 `0.5` does not do here",
+        "13:20 1h is out of range",
+        "14:20 1 is out of range",
+        "15:28 1ms is out of range",
+    ];
+    assert_eq!(said(routes), expected);
+}
+
+#[test]
+fn what_is_in_flight_at_a_revoke_must_fit_into_what_the_group_waits() {
+    let table = |cluster: &str, topic: &str, timeouts: &str| {
+        format!(
+            "clusters:\n  a: {{ type: kafka, servers: \"127.0.0.1:9092\"{cluster} }}\n  p: {{ type: pulsar, url: \"pulsar://127.0.0.1:6650\" }}\nroutes:\n  x:\n    from: {{ cluster: a, topic: x{topic} }}\n    to: {{ cluster: a, topic: y }}\n{timeouts}"
+        )
+    };
+    let said = |cluster, topic, timeouts| {
+        let mistakes = checked(&table(cluster, topic, timeouts)).mistakes;
+        mistakes.iter().map(|m| (m.severity, m.line, m.problem.clone())).collect::<Vec<_>>()
+    };
+    let window = ", options: { max.poll.interval.ms: 8000 }";
+    let wide = ", options: { max.poll.interval.ms: 600000 }";
+    for (cluster, topic) in [(window, ""), ("", window), (wide, window)] {
+        let said = said(cluster, topic, "");
+        let [(Severity::Error, 5, problem)] = &said[..] else { panic!("{said:?}") };
+        assert!(problem.contains("`max.poll.interval.ms`") && problem.contains("8s"), "{problem}");
+    }
+    assert_eq!(said(window, wide, ""), []);
+    assert_eq!(said(window, "", "    revoke_timeout: 4s\n"), []);
+    let said = said("", "", "    send_timeout: 20s\n");
+    assert!(matches!(&said[..], [(Severity::Warning, 8, problem)] if problem.contains("comes twice")), "{said:?}");
 }

@@ -23,7 +23,7 @@ use super::{
     place::{Placement, place},
     status::Status,
 };
-use crate::policy::retry::Retry;
+use crate::policy::{dead_letter_limit::NackWindow, gate::GatePolicy, rate::Limiter, retry::Retry};
 
 /// How often gauges that nothing else moves are brought up to date.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
@@ -40,7 +40,11 @@ pub struct HopSpec {
     /// Lanes belong to one source partition each and are taken over with it.
     pub fenced: bool,
     pub retry: Retry,
-    pub send_timeout: Duration,
+    pub gate: GatePolicy,
+    /// What every send waits for: the hop's own limit first, then that of the cluster it writes to.
+    pub rates: Vec<Arc<Limiter>>,
+    /// Shared by all hops of the route.
+    pub nack_window: Arc<NackWindow>,
     pub revoke_timeout: Duration,
     /// How long a drain may take.
     pub grace: Duration,
@@ -114,7 +118,9 @@ impl Hop {
             sink,
             dead_letters,
             retry: spec.retry.clone(),
-            send_timeout: spec.send_timeout,
+            gate: spec.gate.clone(),
+            rates: spec.rates.clone(),
+            nack_window: spec.nack_window.clone(),
             fenced: spec.fenced,
             meter: Arc::new(Meter::new(&spec.route, spec.hop)),
             status,

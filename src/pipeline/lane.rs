@@ -7,6 +7,7 @@
 
 mod at_gate;
 mod failed;
+mod rated;
 mod timed_out;
 mod unit;
 
@@ -33,7 +34,9 @@ use super::{
 };
 use crate::policy::{
     backoff::Backoff,
-    gate::Gate,
+    dead_letter_limit::NackWindow,
+    gate::{Gate, GatePolicy},
+    rate::{Limiter, Turn},
     retry::{Failures, Retry},
 };
 use at_gate::{WaitsFor, why_of};
@@ -50,7 +53,10 @@ pub(super) struct Context {
     pub sink: Arc<dyn Sink>,
     pub dead_letters: Arc<DeadLetters>,
     pub retry: Retry,
-    pub send_timeout: Duration,
+    pub gate: GatePolicy,
+    /// Limits on what is sent; usually none.
+    pub rates: Vec<Arc<Limiter>>,
+    pub nack_window: Arc<NackWindow>,
     /// The lanes are fenced: opened as soon as their source partition is assigned.
     pub fenced: bool,
     pub meter: Arc<Meter>,
@@ -65,6 +71,8 @@ pub(super) struct LaneTask {
     context: Arc<Context>,
     inbox: Arc<Inbox>,
     sweeps: watch::Receiver<u64>,
+    /// Whether the route has had too many dead letters.
+    stopped: watch::Receiver<bool>,
     lane: Option<Box<dyn Lane>>,
     /// In order; the first is next to be sent.
     pending: VecDeque<Slice>,
@@ -90,12 +98,13 @@ impl LaneTask {
             key,
             inbox,
             sweeps: context.board.sweeps(),
+            stopped: context.nack_window.stopped(),
             lane: None,
             pending: VecDeque::new(),
             gate: Gate::Open,
             waits_for: WaitsFor::Target,
             next_probe: Instant::now(),
-            probe_backoff: context.retry.backoff(key.target.0.into()),
+            probe_backoff: context.gate.backoff(key.target.0.into()),
             retry_backoff: context.retry.backoff(key.target.0.into()),
             failures_in_a_row: 0,
             failures: BTreeMap::new(),
@@ -162,10 +171,15 @@ impl LaneTask {
     /// in flight are resolved, and what is left of them is pending again, in order.
     async fn stream(&mut self) -> Result<(), Failure> {
         let mut in_flight = InFlight::new();
+        let mut turn: Option<BoxFuture<'static, Turn>> = None;
         let inbox = self.inbox.clone();
         loop {
-            self.fill_window(&mut in_flight);
-            if in_flight.is_empty() {
+            if self.context.rates.is_empty() {
+                while self.send_unit(&mut in_flight, None) {}
+            } else if turn.is_none() {
+                turn = self.ask_for_a_turn(&in_flight);
+            }
+            if in_flight.is_empty() && turn.is_none() {
                 return Ok(());
             }
             tokio::select! {
@@ -174,6 +188,8 @@ impl LaneTask {
                     let applied = self.apply(unit, sent);
                     let Some(failure) = applied.1 else { continue };
                     let mut left = applied.0;
+                    // Whoever waits behind this lane is not held up by its failure.
+                    drop(turn.take());
                     while let Some((unit, sent)) = in_flight.next().await {
                         left.extend(self.apply(unit, sent).0);
                     }
@@ -183,27 +199,44 @@ impl LaneTask {
                     self.careful = true;
                     return Err(failure);
                 }
+                granted = rated::granted(&mut turn), if turn.is_some() => {
+                    turn = None;
+                    self.send_unit(&mut in_flight, Some(granted));
+                }
                 () = inbox.changed() => self.refill(),
-                Ok(()) = self.sweeps.changed() => self.refill(),
+                Ok(()) = self.sweeps.changed() => {
+                    self.refill();
+                    if self.pending.is_empty() {
+                        turn = None;
+                    }
+                }
             }
         }
     }
 
-    fn fill_window(&mut self, in_flight: &mut InFlight) {
-        while let Some(window) = self.lane.as_ref().map(|lane| lane.window()) {
-            let window = if self.careful || self.bisect.is_some() { 1 } else { window };
-            if in_flight.len() >= window {
-                break;
-            }
-            let unit = self.gather();
-            let Some(lane) = self.lane.as_mut().filter(|_| !unit.is_empty()) else { break };
-            #[cfg(test)]
-            if self.context.sabotage == super::Sabotage::AckBeforeSend {
-                unit.iter().cloned().for_each(Slice::settle);
-            }
-            let sent = lane.send(unit.clone());
-            in_flight.push_back(Box::pin(async move { (unit, sent.await) }));
+    /// Sends one unit, if there is one and the window has room for it.
+    fn send_unit(&mut self, in_flight: &mut InFlight, turn: Option<Turn>) -> bool {
+        if self.window().is_none_or(|window| in_flight.len() >= window) {
+            return false;
         }
+        let unit = self.gather();
+        let Some(lane) = self.lane.as_mut().filter(|_| !unit.is_empty()) else { return false };
+        #[cfg(test)]
+        if self.context.sabotage == super::Sabotage::AckBeforeSend {
+            unit.iter().cloned().for_each(Slice::settle);
+        }
+        let sent = lane.send(unit.clone());
+        if let Some(turn) = turn {
+            turn.spend(unit.iter().map(Slice::len).sum(), unit.iter().map(Slice::bytes).sum());
+        }
+        in_flight.push_back(Box::pin(async move { (unit, sent.await) }));
+        true
+    }
+
+    /// Units that may be in flight; nothing while the lane is not open.
+    fn window(&self) -> Option<usize> {
+        let window = self.lane.as_ref()?.window();
+        Some(if self.careful || self.bisect.is_some() { 1 } else { window })
     }
 
     /// Settles what was stored, and answers what was not.

@@ -19,6 +19,8 @@ pub(crate) struct Meter {
     pub oldest_unsettled_age: Gauge,
     pub lag_seconds: Gauge,
     pub route_up: Gauge,
+    /// 1 once there were too many dead letters.
+    pub dead_letters_stopped: Gauge,
 }
 
 impl Meter {
@@ -40,6 +42,7 @@ impl Meter {
             oldest_unsettled_age: gauge!("trestle_oldest_unsettled_age_seconds", &labels),
             lag_seconds: gauge!("trestle_lag_seconds", &labels),
             route_up: gauge!("trestle_route_up", &labels),
+            dead_letters_stopped: gauge!("trestle_dead_letters_stopped", &labels),
         };
         // A counter that shows up only with its first event hides that event from a rate.
         for counter in [&meter.received, &meter.redelivered, &meter.delivered, &meter.order_breaks, &meter.gaps] {

@@ -3,4 +3,6 @@
 mod dead_letters;
 mod leaving;
 mod outages;
+mod rates;
 mod rig;
+mod too_many;

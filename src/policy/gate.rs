@@ -3,10 +3,41 @@
 use tokio::time::{Duration, Instant};
 use trestle_core::Why;
 
-/// Failures in a row after which the gate closes whatever their kind.
-pub const FAILURES_IN_A_ROW: u32 = 5;
+use super::backoff::Backoff;
+
 /// How long a closed gate may hold what waits at it before it gives it back to the budget.
 pub const RELEASE_AFTER: Duration = Duration::from_secs(1);
+
+/// A route's `gate` setting.
+#[derive(Clone, Debug)]
+pub struct GatePolicy {
+    /// Failures in a row after which the gate closes whatever their kind.
+    pub failures: u32,
+    /// From closing to the first probe; each further one that fails doubles it.
+    pub initial: Duration,
+    /// The longest time between two probes.
+    pub max: Duration,
+    /// A probe that takes longer has failed.
+    pub probe: Duration,
+}
+
+impl Default for GatePolicy {
+    fn default() -> Self {
+        GatePolicy {
+            failures: 5,
+            initial: Duration::from_millis(100),
+            max: Duration::from_secs(5),
+            probe: Duration::from_secs(3),
+        }
+    }
+}
+
+impl GatePolicy {
+    /// Lanes give different seeds, so that they do not probe in step.
+    pub fn backoff(&self, seed: u64) -> Backoff {
+        Backoff::new(self.initial, self.max, seed)
+    }
+}
 
 #[derive(Debug)]
 pub enum Gate {

@@ -4,27 +4,37 @@ use std::time::{Duration, SystemTime};
 
 use trestle_core::Position;
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, JITTER, MULTIPLIER};
 
 /// A route's `retry` setting.
 #[derive(Clone, Debug)]
 pub struct Retry {
     pub initial: Duration,
     pub max: Duration,
+    /// Each delay is so many times the one before it; 1 or more.
+    pub multiplier: f64,
+    /// The part of each delay that is left to chance, 0 to 1.
+    pub jitter: f64,
     /// Attempts beyond the first.
     pub retries: u32,
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Retry { initial: Duration::from_millis(100), max: Duration::from_secs(5), retries: 3 }
+        Retry {
+            initial: Duration::from_millis(100),
+            max: Duration::from_secs(5),
+            multiplier: MULTIPLIER,
+            jitter: JITTER,
+            retries: 3,
+        }
     }
 }
 
 impl Retry {
     /// Lanes give different seeds, so that they do not beat in step.
     pub fn backoff(&self, seed: u64) -> Backoff {
-        Backoff::new(self.initial, self.max, seed)
+        Backoff::new(self.initial, self.max, seed).shaped(self.multiplier, self.jitter)
     }
 }
 

@@ -4,14 +4,25 @@ use tokio::time::{Instant, sleep_until, timeout};
 use trestle_core::{BoxFuture, Fault, FaultKind, PartitionId, Why};
 
 use super::{Context, LaneTask};
-use crate::{pipeline::board::LaneNote, policy::gate::RELEASE_AFTER};
+use crate::{
+    pipeline::board::LaneNote,
+    policy::{
+        dead_letter_limit::{DeadLetterLimit, TooMany},
+        gate::RELEASE_AFTER,
+    },
+};
 
 /// What a closed gate waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum WaitsFor {
     Target,
     DeadLetters,
+    /// A person, who looks at why there are so many dead letters.
+    Person,
 }
+
+/// What readiness names a stopped route's reason.
+const STOPPED: &str = "dead letters";
 
 impl LaneTask {
     pub(super) fn close_gate(&mut self, why: Why, waits_for: WaitsFor, error: String) {
@@ -53,7 +64,13 @@ impl LaneTask {
         let inbox = self.inbox.clone();
         tokio::select! {
             biased;
-            () = sleep_until(self.next_probe) => self.probe().await,
+            () = sleep_until(self.next_probe), if self.waits_for != WaitsFor::Person => self.probe().await,
+            Ok(()) = self.stopped.changed(), if self.waits_for == WaitsFor::Person => {
+                let stopped = *self.stopped.borrow_and_update();
+                if !stopped {
+                    self.goes_on();
+                }
+            }
             () = sleep_until(release_at), if !released => {
                 if let Some(closed) = self.gate.closed_mut() {
                     closed.released = true;
@@ -83,18 +100,54 @@ impl LaneTask {
         let probe: BoxFuture<'_, Result<(), Fault>> = match self.waits_for {
             WaitsFor::Target => context.sink.probe(self.key.target),
             WaitsFor::DeadLetters => Box::pin(context.dead_letters.probe()),
+            WaitsFor::Person => return,
         };
-        match timeout(context.send_timeout, probe).await.unwrap_or_else(|_| Err(Fault::down("no answer to a probe"))) {
-            Ok(()) => {
-                self.gate.half_open();
-                self.careful = true;
-                self.failures_in_a_row = 0;
-                context.board.tell(LaneNote::Unblocks(self.key));
-            }
+        match timeout(context.gate.probe, probe).await.unwrap_or_else(|_| Err(Fault::down("no answer to a probe"))) {
+            Ok(()) => self.goes_on(),
             Err(fault) => {
                 self.close_gate(why_of(&fault), self.waits_for, fault.detail);
             }
         }
+    }
+
+    /// What the gate waited for is there: one unit is tried.
+    fn goes_on(&mut self) {
+        self.gate.half_open();
+        self.careful = true;
+        self.failures_in_a_row = 0;
+        if self.waits_for == WaitsFor::Person {
+            self.context.status.clear(STOPPED);
+            self.context.meter.dead_letters_stopped.set(0.0);
+        }
+        self.context.board.tell(LaneNote::Unblocks(self.key));
+    }
+
+    /// The route has had too many dead letters: the lane waits until a person has seen to it. Nothing is acknowledged.
+    pub(super) fn stop(&mut self, too_many: TooMany, cause: &str) {
+        let DeadLetterLimit { most, within } = too_many.limit;
+        let within = humantime::format_duration(within);
+        let context = self.context.clone();
+        let reason = format!(
+            "stopped: more than {most} messages were to be dead-lettered within {within}, the last because {cause}. Nothing more is \
+             dead-lettered and nothing is lost: mend the cause, or raise `dead_letter: {{ most, within }}` of the route, then \
+             start again"
+        );
+        if too_many.first {
+            tracing::error!(route = context.route, hop = context.hop, partition = %self.key.target, most, %within, cause, "too many dead letters: the route is stopped until a person has mended the cause and started it again");
+        }
+        // Told once a hop; the partitions that wait are counted by their gates.
+        if self.stopped_unsaid() {
+            context.status.set(STOPPED, &*reason);
+        }
+        context.meter.dead_letters_stopped.set(1.0);
+        context.meter.gate(self.key.target, true);
+        self.gate.close(Why::Down, reason);
+        self.waits_for = WaitsFor::Person;
+    }
+
+    /// The first reason stays: later ones would only change its last words.
+    fn stopped_unsaid(&self) -> bool {
+        self.context.status.reasons().iter().all(|(name, _)| name != STOPPED)
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     pipeline::{board::LaneNote, settle::Failure},
-    policy::{gate::FAILURES_IN_A_ROW, retry::Failures},
+    policy::retry::Failures,
 };
 
 /// A broker that asks for a longer wait is asked again after this.
@@ -49,7 +49,7 @@ impl LaneTask {
             FaultKind::Rejected(_) => self.narrow(messages),
             FaultKind::Timeout => self.timed_out(&fault, messages).await,
         }
-        if self.failures_in_a_row >= FAILURES_IN_A_ROW && self.gate.is_open() {
+        if self.failures_in_a_row >= self.context.gate.failures && self.gate.is_open() {
             self.close_gate(Why::Down, WaitsFor::Target, fault.detail);
         }
     }
@@ -61,6 +61,11 @@ impl LaneTask {
 
     /// Writes the head to the dead-letter topic, and settles it once that is confirmed.
     pub(super) async fn dead_letter(&mut self, cause: Cause, error: String) {
+        let context = self.context.clone();
+        let admission = match context.nack_window.admit() {
+            Ok(admission) => admission,
+            Err(too_many) => return self.stop(too_many, &format!("{} ({})", error, cause.as_str())),
+        };
         let Some(mut slice) = self.pending.pop_front() else { return };
         let head = slice.take_front(1);
         if !slice.is_empty() {
@@ -70,7 +75,6 @@ impl LaneTask {
         let partition = head.batch().partition;
         let failures = self.failures.get(&partition).filter(|f| f.position == message.position).cloned();
         let failures = failures.unwrap_or_else(|| Failures::of(message.position));
-        let context = self.context.clone();
         let report = Report {
             route: context.route.clone(),
             hop: context.hop.into(),
@@ -86,6 +90,7 @@ impl LaneTask {
         };
         match context.dead_letters.write(message, &report).await {
             Ok(()) => {
+                admission.written();
                 context.meter.dead_lettered(cause, &head);
                 self.failures.remove(&partition);
                 self.stored(std::slice::from_ref(&head));

@@ -14,7 +14,7 @@ impl LaneTask {
     /// attempt of the head.
     pub(super) async fn timed_out(&mut self, fault: &Fault, messages: usize) {
         let sink = self.context.sink.clone();
-        let probe = timeout(self.context.send_timeout, sink.probe(self.key.target)).await;
+        let probe = timeout(self.context.gate.probe, sink.probe(self.key.target)).await;
         if let Err(fault) = probe.unwrap_or_else(|_| Err(Fault::down("no answer to a probe"))) {
             return self.close_gate(why_of(&fault), WaitsFor::Target, fault.detail);
         }
@@ -41,6 +41,10 @@ impl LaneTask {
     /// The head alone times out although the target answers. If its dead letter could be written, the next message is sent
     /// past it, as a witness: only when that is stored is it the head's fault, and not that of the target's write path.
     async fn seek_witness(&mut self) {
+        // Nor is one sent past it when its dead letter must not be written.
+        if let Err(too_many) = self.context.clone().nack_window.admit() {
+            return self.stop(too_many, "its sends are not confirmed (timeout)");
+        }
         if let Err(fault) = self.context.dead_letters.probe().await {
             let error = format!("a dead letter could not be written: {}", fault.detail);
             return self.close_gate(why_of(&fault), WaitsFor::DeadLetters, error);

@@ -11,8 +11,9 @@ impl LaneTask {
     /// Takes the next unit from what is pending; empty when there is none, or when the head is not to be sent.
     pub(super) fn gather(&mut self) -> Vec<Slice> {
         let limits = self.context.sink.limits();
-        let mut messages = self.bisect.as_ref().map_or(limits.unit_messages, |b| b.unit).max(1);
-        let mut bytes = limits.unit_bytes;
+        let rated = self.rated_unit();
+        let mut messages = self.bisect.as_ref().map_or(limits.unit_messages, |b| b.unit).min(rated.0).max(1);
+        let mut bytes = limits.unit_bytes.min(rated.1);
         let mut unit = Vec::new();
         while let Some(front) = self.pending.front_mut() {
             if !front.batch().is_current() {
@@ -83,6 +84,6 @@ impl LaneTask {
 }
 
 /// Where the slice's source partition has a message that may not be sent any more.
-fn condemned_of(failures: &BTreeMap<PartitionId, Failures>, slice: &Slice) -> Option<Position> {
+pub(super) fn condemned_of(failures: &BTreeMap<PartitionId, Failures>, slice: &Slice) -> Option<Position> {
     failures.get(&slice.batch().partition).filter(|f| f.condemned).map(|f| f.position)
 }

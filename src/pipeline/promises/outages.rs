@@ -1,8 +1,9 @@
-use tokio::time::Duration;
+use tokio::time::{Duration, Instant};
 use trestle_core::Why;
-use trestle_memory::{Cluster, Freeze};
+use trestle_memory::{Cluster, Freeze, Poison};
 
 use super::rig::{HOUR, OUT, rig};
+use crate::policy::gate::GatePolicy;
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_of_an_hour_dead_letters_nothing() {
@@ -66,4 +67,26 @@ async fn a_stuck_partition_gives_its_memory_back() {
     rig.until("nothing is held at rest", || rig.budget.used() == 0).await;
     rig.during(Duration::from_secs(1), "nothing is held at rest", || rig.budget.used() == 0).await;
     bridge.drain().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gate_closes_after_as_many_failures_and_is_probed_as_often_as_it_is_told() {
+    let mut took = Vec::new();
+    for failures in [2, 4] {
+        let (initial, max) = (Duration::from_secs(100), Duration::from_secs(100));
+        let mut rig = rig(1).gate(GatePolicy { failures, initial, max, ..GatePolicy::default() });
+        // Alone, it is never dead-lettered: every failure counts, and none is an outage.
+        rig.cluster.poison(OUT, Poison::Timeout, |_| true);
+        let bridge = rig.start().await;
+        let begin = Instant::now();
+        rig.produce(0, 1);
+        let status = bridge.status.clone();
+        let closed = || status.reasons().iter().any(|(name, _)| name == "partition 0");
+        rig.until("the gate is closed", closed).await;
+        took.push(begin.elapsed());
+        // From three quarters of the delay on, which is up to chance, it is half open.
+        rig.during(Duration::from_secs(74), "it stays closed", closed).await;
+        bridge.drain().await;
+    }
+    assert!(took[0] * 3 / 2 < took[1], "{took:?}");
 }

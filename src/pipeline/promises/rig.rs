@@ -13,7 +13,12 @@ use trestle_memory::Cluster;
 
 use crate::{
     pipeline::{Budget, Ended, Hop, HopSpec, MaxAhead, Placement, Sabotage, Status},
-    policy::retry::Retry,
+    policy::{
+        dead_letter_limit::{DeadLetterLimit, NackWindow},
+        gate::GatePolicy,
+        rate::{Limiter, Rate},
+        retry::Retry,
+    },
 };
 
 pub const IN: &str = "in";
@@ -29,11 +34,15 @@ pub struct Rig {
     fenced: bool,
     commit_interval: Duration,
     produced: u64,
+    rates: Vec<Arc<Limiter>>,
+    gate: GatePolicy,
+    pub nack_window: Arc<NackWindow>,
 }
 
 pub struct Bridge {
     task: JoinHandle<Ended>,
     stop: watch::Sender<bool>,
+    pub status: Arc<Status>,
 }
 
 /// Both topics have this many partitions, and placement is `Same`.
@@ -43,7 +52,17 @@ pub fn rig(partitions: u32) -> Rig {
         cluster.create(topic, partitions);
     }
     let (budget, commit_interval) = (Budget::new(16 << 20, 1 << 20), Duration::from_millis(200));
-    Rig { cluster, budget, partitions, fenced: false, commit_interval, produced: 0 }
+    Rig {
+        cluster,
+        budget,
+        partitions,
+        fenced: false,
+        commit_interval,
+        produced: 0,
+        rates: Vec::new(),
+        gate: GatePolicy::default(),
+        nack_window: NackWindow::new(None),
+    }
 }
 
 impl Rig {
@@ -53,6 +72,18 @@ impl Rig {
 
     pub fn commits_every(self, commit_interval: Duration) -> Self {
         Rig { commit_interval, ..self }
+    }
+
+    pub fn rate(self, messages: Option<u32>, bytes: Option<u64>) -> Self {
+        Rig { rates: Limiter::new(Rate { messages, bytes }).into_iter().collect(), ..self }
+    }
+
+    pub fn gate(self, gate: GatePolicy) -> Self {
+        Rig { gate, ..self }
+    }
+
+    pub fn dead_letter_limit(self, most: u32, within: Duration) -> Self {
+        Rig { nack_window: NackWindow::new(Some(DeadLetterLimit { most, within })), ..self }
     }
 
     pub async fn start(&self) -> Bridge {
@@ -75,7 +106,9 @@ impl Rig {
             placement: Placement::Same,
             fenced: self.fenced,
             retry: Retry::default(),
-            send_timeout: Duration::from_secs(3),
+            gate: self.gate.clone(),
+            rates: self.rates.clone(),
+            nack_window: self.nack_window.clone(),
             revoke_timeout: Duration::from_secs(5),
             grace: Duration::from_secs(30),
             max_ahead: MaxAhead::default(),
@@ -84,9 +117,9 @@ impl Rig {
         let source = self.cluster.source(source).await.unwrap();
         let (out, dead) = (self.sink(OUT).await, self.sink(DEAD).await);
         let (dead_letters, status) = (Arc::new(DeadLetters::new(dead)), Arc::new(Status::new("route", "deliver")));
-        let hop = Hop::new(spec, source, out, dead_letters, self.budget.clone(), status, Sabotage::None);
+        let hop = Hop::new(spec, source, out, dead_letters, self.budget.clone(), status.clone(), Sabotage::None);
         let (stop, stopped) = watch::channel(false);
-        Bridge { task: tokio::spawn(async move { hop.run(stopped).await.unwrap() }), stop }
+        Bridge { task: tokio::spawn(async move { hop.run(stopped).await.unwrap() }), stop, status }
     }
 
     async fn sink(&self, topic: &str) -> Arc<dyn Sink> {

@@ -14,7 +14,7 @@ use trestle_memory::Cluster;
 use super::run::{DEAD, LARGEST, Leg, RETRIES};
 use crate::{
     pipeline::{Budget, Ended, Hop, HopSpec, MaxAhead, Sabotage, Status},
-    policy::retry::Retry,
+    policy::{dead_letter_limit::NackWindow, gate::GatePolicy, retry::Retry},
 };
 
 const SEND_TIMEOUT: Duration = Duration::from_millis(500);
@@ -83,6 +83,7 @@ async fn hop(cluster: &Cluster, leg: &Leg, budget: Arc<Budget>, sabotage: Sabota
             options: Default::default(),
         })
     };
+    let (initial, max) = (Duration::from_millis(50), Duration::from_secs(2));
     let spec = HopSpec {
         route: "route".into(),
         hop: leg.hop,
@@ -91,8 +92,10 @@ async fn hop(cluster: &Cluster, leg: &Leg, budget: Arc<Budget>, sabotage: Sabota
         source_name: format!("memory/{}", leg.from),
         placement: leg.placement,
         fenced: leg.fenced,
-        retry: Retry { initial: Duration::from_millis(50), max: Duration::from_secs(2), retries: RETRIES },
-        send_timeout: SEND_TIMEOUT,
+        retry: Retry { initial, max, retries: RETRIES, ..Retry::default() },
+        gate: GatePolicy { initial, max, probe: SEND_TIMEOUT, ..GatePolicy::default() },
+        rates: leg.rates.clone(),
+        nack_window: NackWindow::new(None),
         revoke_timeout: Duration::from_secs(2),
         grace: Duration::from_secs(5),
         max_ahead: MaxAhead { messages: 200, bytes: 1 << 20 },

@@ -19,7 +19,10 @@ use super::{
     counts::Counts,
     oracle::{self, Cut, Facts, Verdict},
 };
-use crate::pipeline::{Budget, Placement, Sabotage};
+use crate::{
+    pipeline::{Budget, Placement, Sabotage},
+    policy::rate::{Limiter, Rate},
+};
 
 pub(super) const IN: &str = "in";
 const VIA: &str = "via";
@@ -43,6 +46,7 @@ pub(super) struct Leg {
     pub outputs: u32,
     pub placement: Placement,
     pub fenced: bool,
+    pub rates: Vec<Arc<Limiter>>,
 }
 
 pub(super) struct World {
@@ -131,13 +135,22 @@ fn legs(rng: &mut SmallRng) -> Vec<Leg> {
     let placement = if rng.random() { Placement::Key } else { Placement::Same };
     let may_fence = placement == Placement::Same && outputs >= inputs;
     let fenced = may_fence && rng.random();
-    let deliver = Leg { hop: "deliver", from: IN, to: OUT, group: "deliver", inputs, outputs, placement, fenced };
+    // Slow enough that lanes wait for their turns, and fast enough that all is there in time.
+    let rate = |rng: &mut SmallRng| {
+        let messages = rng.random_ratio(1, 2).then(|| rng.random_range(100..2_000));
+        let bytes = rng.random_ratio(1, 2).then(|| rng.random_range(50_000..500_000));
+        Limiter::new(Rate { messages, bytes })
+    };
+    let rates: Vec<_> =
+        if rng.random_ratio(1, 4) { [rate(rng), rate(rng)].into_iter().flatten().collect() } else { Vec::new() };
+    let group = "deliver";
+    let deliver = Leg { hop: "deliver", from: IN, to: OUT, group, inputs, outputs, placement, fenced, rates };
     if rng.random_ratio(3, 4) {
         return vec![deliver];
     }
     let fenced = rng.random();
-    let stage =
-        Leg { hop: "stage", to: VIA, group: "stage", outputs: inputs, placement: Placement::Same, fenced, ..deliver };
+    let placement = Placement::Same;
+    let stage = Leg { hop: "stage", to: VIA, group: "stage", outputs: inputs, placement, fenced, ..deliver.clone() };
     vec![stage, Leg { from: VIA, placement: Placement::Key, fenced: false, ..deliver }]
 }
 
