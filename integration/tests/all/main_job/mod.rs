@@ -16,3 +16,4 @@ mod refusals;
 mod replicas;
 pub mod rig;
 mod storing;
+mod too_many;
