@@ -56,7 +56,9 @@ async fn a_run_of_poison_stops_the_route_at_its_limit_and_all_the_rest_arrives_o
     verdict.sound()?;
     ensure!(verdict.dead.iter().copied().eq(0..FIRST_GOOD), "{verdict}");
     let dead = job.dead().await?.len();
-    ensure!(dead == FIRST_GOOD as usize, "{dead} dead letters for {FIRST_GOOD} messages");
+    // A letter that was written behind a message that waited is written again, as after a crash.
+    let most = FIRST_GOOD as usize + MOST;
+    ensure!((FIRST_GOOD as usize..=most).contains(&dead), "{dead} dead letters for {FIRST_GOOD} messages");
     bridge.ready(SOON).await?;
     let fault = format!("{FIRST_GOOD} poison messages, {MOST} dead letters allowed");
     Row { fault, ledger: &ledger, verdict: &verdict, recovered: None, bridge: &bridge }.record()?;
