@@ -140,8 +140,8 @@ impl Setup {
                     match tokio::spawn(ready.run(shutdown.clone())).await {
                         Ok(Ok(Ended::Drained)) => return,
                         Ok(Ok(Ended::MustGrow)) => continue,
-                        Ok(Err(failed)) => self.restarting(&failed.to_string()),
-                        Err(died) => self.restarting(&panic_text(died)),
+                        Ok(Err(failed)) => self.restarting("lane", failed.cause, &failed.to_string()),
+                        Err(died) => self.restarting("hop", "panicked", &panic_text(died)),
                     }
                 }
                 Err(fault) => {
@@ -164,7 +164,10 @@ impl Setup {
         }
     }
 
-    fn restarting(&self, error: &str) {
+    fn restarting(&self, part: &'static str, cause: &'static str, error: &str) {
+        let (route, hop) = (self.route.name.clone(), self.route.hops[self.index].name);
+        let labels = [("route", route), ("hop", hop.into()), ("part", part.into()), ("cause", cause.into())];
+        metrics::counter!("trestle_restarts_total", &labels).increment(1);
         self.status.not_started(format!("restarting after: {error}"));
         tracing::error!(
             route = self.route.name,

@@ -39,6 +39,7 @@ fn describe() {
         ("trestle_messages_dead_lettered_total", "Messages that the dead-letter topic's broker confirmed, by cause"),
         ("trestle_retries_total", "Sends that were tried again, by cause"),
         ("trestle_order_breaks_total", "Messages stored behind one that was not"),
+        ("trestle_restarts_total", "Hops that were started again because a part of them ended, by part and cause"),
         ("trestle_gaps_total", "Times that a source had lost what was to be read next"),
     ];
     for (name, text) in counters {

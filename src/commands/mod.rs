@@ -1,5 +1,6 @@
 //! One file a command. Each takes what the command line says and answers with how it went.
 
+mod asking;
 pub mod check;
 pub mod completions;
 pub mod dlq;

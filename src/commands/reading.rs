@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tokio::time::{Instant, sleep, timeout};
-use trestle_core::{Excerpt, Fault, FaultKind, ReadFrom, Reader, ReaderSpec, Why};
+use tokio::time::timeout;
+use trestle_core::{Excerpt, Fault, ReadFrom, Reader, ReaderSpec};
 
+use super::asking::{is_passing, open};
 use crate::{
     clusters::{self, Use},
     config::{Endpoint, Table},
@@ -12,8 +13,6 @@ use crate::{
 
 /// Bytes that a client may buffer.
 const BUFFER: usize = 16 << 20;
-/// Between two attempts to reach a cluster.
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// One end of the way that messages take.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -88,19 +87,9 @@ impl Reading {
             largest_message,
             options: endpoint.options.clone(),
         };
-        let end = Instant::now() + patience;
-        loop {
-            match timeout(patience, connector.reader(spec.clone())).await {
-                Ok(Ok(reader)) => {
-                    let (name, read) = (endpoint.to_string(), BTreeMap::new());
-                    return Ok(Some(Reading { reader, name, patience, read, disturbed: None }));
-                }
-                Ok(Err(Fault { kind: FaultKind::Unavailable(Why::UnknownTopic), .. })) => return Ok(None),
-                Ok(Err(fault)) if is_passing(&fault) && Instant::now() < end => sleep(PAUSE).await,
-                Ok(Err(fault)) => return Err(format!("{endpoint}: {fault}")),
-                Err(_) => return Err(format!("{endpoint}: nothing is heard of it for {patience:?}")),
-            }
-        }
+        let reader = open(endpoint, patience, async || connector.reader(spec.clone()).await).await?;
+        let (name, read) = (endpoint.to_string(), BTreeMap::new());
+        Ok(reader.map(|reader| Reading { reader, name, patience, read, disturbed: None }))
     }
 
     /// The next messages of a partition, and how many of it were read before them. `None` at the end. Waits for as long
@@ -137,10 +126,6 @@ impl Reading {
     pub fn disturbed(&self) -> Option<String> {
         self.disturbed.as_ref().map(|fault| format!("reading {} is disturbed: {fault}", self.name))
     }
-}
-
-fn is_passing(fault: &Fault) -> bool {
-    !matches!(fault.kind, FaultKind::Unavailable(why) if why.needs_a_person())
 }
 
 #[cfg(test)]

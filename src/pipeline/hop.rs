@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::watch,
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::{Duration, timeout},
 };
 use trestle_core::{
@@ -96,8 +96,18 @@ pub enum Ended {
 
 /// A part of the hop died. Nothing is lost: what was not settled is read again.
 #[derive(Debug, thiserror::Error)]
-#[error("a lane ended unexpectedly: {0}")]
-pub struct HopFailed(String);
+#[error("a lane {cause}: {error}")]
+pub struct HopFailed {
+    /// `panicked`, or `ended` without a reason.
+    pub cause: &'static str,
+    error: String,
+}
+
+impl HopFailed {
+    fn of(error: &JoinError) -> Self {
+        HopFailed { cause: if error.is_panic() { "panicked" } else { "ended" }, error: error.to_string() }
+    }
+}
 
 impl Hop {
     pub fn new(
@@ -159,7 +169,7 @@ impl Hop {
                 _ = shutdown.wait_for(|stop| *stop) => break Ok(Ended::Drained),
                 Some(ended) = self.tasks.join_next() => {
                     if let Err(error) = ended {
-                        break Err(HopFailed(error.to_string()));
+                        break Err(HopFailed::of(&error));
                     }
                 }
                 () = board.wake.notified() => self.read_board(),

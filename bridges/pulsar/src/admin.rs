@@ -9,8 +9,8 @@ use trestle_core::{Fault, FaultKind, Why};
 
 use crate::{
     access::Access,
+    acknowledged::Acknowledged,
     http::{self, Answer},
-    marks::Acknowledged,
     policies::Policies,
     topic::Topic,
     url::BrokerUrl,

@@ -158,10 +158,6 @@ impl PulsarConnector {
     }
 }
 
-pub(crate) fn parse(topic: &str) -> Result<Topic, Fault> {
-    Topic::parse(topic).map_err(|e| Fault::new(FaultKind::Unavailable(Why::UnknownTopic), Scope::Cluster, e))
-}
-
 impl Connector for PulsarConnector {
     fn source(&self, spec: SourceSpec) -> BoxFuture<'_, Result<SourcePair, Fault>> {
         source::open(self.cluster.clone(), spec).boxed()
@@ -177,18 +173,18 @@ impl Connector for PulsarConnector {
 
     fn marks<'a>(&'a self, topic: &'a str, group: &'a str) -> BoxFuture<'a, Result<Option<Box<dyn Marks>>, Fault>> {
         async move {
-            let marks = SubscriptionMarks::open(self.cluster.clone(), parse(topic)?, group).await?;
+            let marks = SubscriptionMarks::open(self.cluster.clone(), Topic::of(topic)?, group).await?;
             Ok(Some(Box::new(marks) as Box<dyn Marks>))
         }
         .boxed()
     }
 
     fn describe<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<TopicInfo, Fault>> {
-        async move { self.describe(&parse(topic)?).await }.boxed()
+        async move { self.describe(&Topic::of(topic)?).await }.boxed()
     }
 
     fn ensure<'a>(&'a self, topic: &'a str, ensure: Ensure) -> BoxFuture<'a, Result<TopicInfo, Fault>> {
-        async move { self.ensure(&parse(topic)?, &ensure).await }.boxed()
+        async move { self.ensure(&Topic::of(topic)?, &ensure).await }.boxed()
     }
 
     fn survey<'a>(&'a self, topics: &'a [String]) -> BoxFuture<'a, Result<Survey, Fault>> {

@@ -1,6 +1,7 @@
 //! Pulsar, over our own data plane on the binary protocol.
 
 mod access;
+mod acknowledged;
 mod acks;
 mod admin;
 mod batch;

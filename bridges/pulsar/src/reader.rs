@@ -20,13 +20,13 @@ use crate::{
     classify,
     cluster::Cluster,
     connection::{Connection, ConsumerEvent, RequestError, command},
-    connector,
     pool::Use,
     source::{
         flow::{Flow, permits},
         options::RECEIVER_QUEUE_MOST,
         unique_name,
     },
+    topic::Topic,
 };
 
 const WAITING: usize = 2;
@@ -39,7 +39,7 @@ const RETRY: Duration = Duration::from_secs(1);
 const NOWHERE: u64 = u64::MAX;
 
 pub(crate) async fn open(cluster: Arc<Cluster>, spec: ReaderSpec) -> Result<Box<dyn Reader>, Fault> {
-    let topic = connector::parse(&spec.topic)?;
+    let topic = Topic::of(&spec.topic)?;
     let partitions = cluster.partitions_of(&topic).await?;
     let count = partitions.max(1);
     let (progress, heard) = mpsc::channel(WAITING);

@@ -56,8 +56,7 @@ pub(crate) async fn open(
     spec: SourceSpec,
 ) -> Result<(Box<dyn Source>, Arc<dyn SourceControl>), Fault> {
     let options = Options::parse(&spec.options)?;
-    let topic = Topic::parse(&spec.topic)
-        .map_err(|e| Fault::new(FaultKind::Unavailable(Why::UnknownTopic), Scope::Cluster, e))?;
+    let topic = Topic::of(&spec.topic)?;
     let partitions = cluster.partitions_of(&topic).await?;
     let (events, heard) = mpsc::channel(EVENTS);
     let (closing, closed) = watch::channel(Closing::No);

@@ -6,11 +6,7 @@ use futures::{StreamExt, stream};
 use tokio::time::timeout;
 use trestle_core::{Fault, Survey, Surveyed};
 
-use crate::{
-    admin::Admin,
-    connector::{PulsarConnector, parse},
-    topic::Topic,
-};
+use crate::{admin::Admin, connector::PulsarConnector, topic::Topic};
 
 /// Topics that are asked for at a time.
 const SIDE_BY_SIDE: usize = 8;
@@ -35,7 +31,7 @@ impl PulsarConnector {
     }
 
     async fn look(&self, topic: &str) -> Surveyed {
-        let topic = match parse(topic) {
+        let topic = match Topic::of(topic) {
             Ok(topic) => topic,
             Err(fault) => return Surveyed::Unknown(fault),
         };

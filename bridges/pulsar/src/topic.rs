@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use trestle_core::{Fault, FaultKind, Scope, Why};
+
 /// `persistent://tenant/namespace/name`, without a partition's number.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Topic {
@@ -12,6 +14,11 @@ pub(crate) struct Topic {
 }
 
 impl Topic {
+    /// As [`Topic::parse`]; a name that is wrong names no topic.
+    pub fn of(text: &str) -> Result<Topic, Fault> {
+        Topic::parse(text).map_err(|e| Fault::new(FaultKind::Unavailable(Why::UnknownTopic), Scope::Cluster, e))
+    }
+
     /// Reads `name`, `tenant/namespace/name` and `persistent://tenant/namespace/name`, as Pulsar's clients do.
     pub fn parse(text: &str) -> Result<Topic, String> {
         let (domain, rest) = match text.split_once("://") {

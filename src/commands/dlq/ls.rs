@@ -4,9 +4,9 @@ use clap::Args;
 use serde_json::{Value, json};
 use trestle_dlq::Letter;
 
-use super::{Failure, selection::Selection};
+use super::selection::Selection;
 use crate::{
-    commands::{Exit, Output, answer, columns, date},
+    commands::{Exit, Output, answer, asking::Failure, columns, date},
     config::Table,
 };
 

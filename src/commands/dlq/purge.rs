@@ -4,9 +4,9 @@ use std::io::{self, BufRead, IsTerminal, Write};
 
 use clap::Args;
 
-use super::{Failure, selection::Selection};
+use super::selection::Selection;
 use crate::{
-    commands::{Exit, answer},
+    commands::{Exit, answer, asking::Failure},
     config::Table,
 };
 

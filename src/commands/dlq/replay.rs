@@ -8,14 +8,12 @@ use tokio::{signal, time::Instant};
 use trestle_core::{Connector, Durable, Ensure, Fault, Sink, SinkSpec};
 use trestle_dlq::{DeadLetters, Fate, Letter, Rules, SUBSCRIPTION, Target};
 
-use super::{
-    Failure,
-    selection::{Letters, Selection},
-};
+use super::selection::{Letters, Selection};
 use crate::{
     clusters,
     commands::{
         Exit, Output, answer,
+        asking::Failure,
         progress::Progress,
         reading::{End, endpoint},
     },

@@ -6,18 +6,19 @@ use std::{
 };
 
 use clap::Args;
-use tokio::time::{Instant, sleep, timeout};
-use trestle_core::{Fault, FaultKind, Why};
+use tokio::time::{Instant, sleep};
 use trestle_dlq::{Letter, Pending};
 
-use super::Failure;
 use crate::{
     clusters,
-    commands::reading::{End, endpoint},
+    commands::{
+        asking::{Failure, is_passing, open},
+        reading::{End, endpoint},
+    },
     config::{Endpoint, Table, Time},
 };
 
-/// Between two attempts to reach a cluster.
+/// Between two attempts to note what was handled.
 const PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Args)]
@@ -115,16 +116,9 @@ impl Selection {
     /// Opens a topic of letters; `None` when there is none yet.
     pub async fn open(&self, topic: &Endpoint, largest_message: usize) -> Result<Option<Letters>, String> {
         let connector = clusters::connect(&topic.cluster).map_err(|error| error.problem)?;
-        let (patience, end) = (self.patience.0, Instant::now() + self.patience.0);
-        loop {
-            match timeout(patience, Pending::open(connector.clone(), &topic.topic, largest_message)).await {
-                Ok(Ok(pending)) => return Ok(Some(Letters { pending, name: topic.to_string(), patience })),
-                Ok(Err(Fault { kind: FaultKind::Unavailable(Why::UnknownTopic), .. })) => return Ok(None),
-                Ok(Err(fault)) if is_passing(&fault) && Instant::now() < end => sleep(PAUSE).await,
-                Ok(Err(fault)) => return Err(format!("{topic}: {fault}")),
-                Err(_) => return Err(format!("{topic}: nothing is heard of it for {patience:?}")),
-            }
-        }
+        let attempt = async || Pending::open(connector.clone(), &topic.topic, largest_message).await;
+        let pending = open(topic, self.patience.0, attempt).await?;
+        Ok(pending.map(|pending| Letters { pending, name: topic.to_string(), patience: self.patience.0 }))
     }
 }
 
@@ -168,10 +162,6 @@ impl Letters {
     pub fn foreign(&self) -> u64 {
         self.pending.foreign()
     }
-}
-
-fn is_passing(fault: &Fault) -> bool {
-    !matches!(fault.kind, FaultKind::Unavailable(why) if why.needs_a_person())
 }
 
 #[cfg(test)]

@@ -5,12 +5,11 @@ use serde_json::{Value, json};
 use trestle_dlq::Letter;
 
 use super::{
-    Failure,
     ls::{as_json, readable},
     selection::Selection,
 };
 use crate::{
-    commands::{Exit, Output, answer, date},
+    commands::{Exit, Output, answer, asking::Failure, date},
     config::Table,
 };
 

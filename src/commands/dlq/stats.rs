@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Failure, selection::Selection};
+use super::selection::Selection;
 use crate::{
-    commands::{Exit, Output, answer, columns, date},
+    commands::{Exit, Output, answer, asking::Failure, columns, date},
     config::Table,
 };
 

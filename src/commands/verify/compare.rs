@@ -11,14 +11,15 @@ use tokio::time::{Instant, sleep};
 use trestle_core::ReadFrom;
 
 use super::{
-    Failure,
     judge::{Judge, Window},
     record::{Content, Place, Record, Side},
     report::{Report, Wrong},
 };
 use crate::{
     commands::{
-        Output, date,
+        Output,
+        asking::Failure,
+        date,
         progress::Progress,
         reading::{End, Reading, dead_letters, endpoint},
     },

@@ -7,7 +7,6 @@ use tokio::time::Instant;
 use trestle_core::ReadFrom;
 
 use super::{
-    Failure,
     arrivals::Arrivals,
     numbered::Run,
     report::{Report, Wrong},
@@ -15,6 +14,7 @@ use super::{
 use crate::{
     commands::{
         Output,
+        asking::Failure,
         progress::Progress,
         reading::{End, Reading, dead_letters, endpoint},
     },

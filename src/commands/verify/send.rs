@@ -9,7 +9,6 @@ use tokio::time::{Instant, sleep, timeout};
 use trestle_core::{Fault, FaultKind, Lane, LaneKey, Message, Outcome, PartitionId, Sink, SinkSpec, Slice, Tracker};
 
 use super::{
-    Failure,
     compare::now,
     numbered::{MOST, MOST_KEYS, Numbered, Run},
     report::Report,
@@ -18,6 +17,7 @@ use crate::{
     clusters,
     commands::{
         Output,
+        asking::Failure,
         progress::Progress,
         reading::{End, endpoint},
     },

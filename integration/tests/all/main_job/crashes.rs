@@ -1,4 +1,4 @@
-//! The bridge itself dies.
+//! The bridge itself dies, or a part of it.
 
 use std::{os::unix::process::ExitStatusExt, time::Duration};
 
@@ -7,6 +7,7 @@ use tokio::time::sleep;
 use trestle_integration::{
     Bridge,
     oracle::{Load, Row, commit_breaks},
+    until,
 };
 
 use super::rig::{Job, PARTITIONS, SOON, Site, short_or_soak};
@@ -69,5 +70,37 @@ async fn a_crash_between_a_send_and_its_acknowledgement_loses_nothing() -> Resul
         first.fine();
         second.fine();
     }
+    Ok(())
+}
+
+/// Each hop's lanes panic once, between a send and its acknowledgement.
+#[tokio::test]
+async fn a_lane_that_panics_is_told_and_started_again_and_nothing_is_lost() -> Result<()> {
+    let job = Job::prepare(Site::shared().await?, "panics", Load::new("", 100_000)).await?;
+    let panics = "10*off->1*panic->off";
+    let mut bridge = job.start_to_crash(&format!("stage.stored={panics};deliver.stored={panics}")).await?;
+    bridge.ready(SOON).await?;
+    let mut target = job.target().await?;
+    let writer = job.write(1_500)?;
+    until("both hops were started again", SOON, || async {
+        let metrics = bridge.metrics().await?;
+        let labels = |hop| [("hop", hop), ("part", "lane"), ("cause", "panicked")];
+        let restarts = ["stage", "deliver"].map(|hop| metrics.sum("trestle_restarts_total", &labels(hop)));
+        ensure!(restarts == [1.0, 1.0], "{restarts:?}");
+        Ok(Some(()))
+    })
+    .await
+    .with_context(|| bridge.about())?;
+    let recovered = job.flows_again(&writer, &mut target, "what panicked").await.with_context(|| bridge.about())?;
+    writer.stop();
+    let ledger = writer.finish().await?;
+    let verdict = job.judged(&mut target, &ledger).await.with_context(|| bridge.about())?;
+    println!("{verdict}");
+    verdict.sound()?;
+    ensure!(verdict.dead.is_empty(), "{verdict}");
+    bridge.ready(SOON).await?;
+    let fault = "a lane of each hop panics".into();
+    Row { fault, ledger: &ledger, verdict: &verdict, recovered: Some(recovered), bridge: &bridge }.record()?;
+    bridge.fine();
     Ok(())
 }
