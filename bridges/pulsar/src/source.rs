@@ -34,9 +34,7 @@ use tokio::{
     task::JoinSet,
     time::{Interval, MissedTickBehavior, interval, timeout},
 };
-use trestle_core::{
-    BoxFuture, Event, Fault, FaultKind, PartitionId, Position, Scope, Source, SourceControl, SourceSpec, Start, Why,
-};
+use trestle_core::{BoxFuture, Event, Fault, PartitionId, Position, Source, SourceControl, SourceSpec, Start};
 
 use self::{consumer::Subscription, options::Options, orders::Orders, partition::Partition, reading::Reading};
 use crate::{cluster::Cluster, topic::Topic};

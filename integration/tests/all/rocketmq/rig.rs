@@ -99,7 +99,9 @@ pub struct Member {
 
 impl Member {
     pub async fn join(connector: &Arc<dyn Connector>, spec: SourceSpec) -> Result<Member> {
-        let (source, control) = connector.source(spec).await?;
+        // A name server on a busy machine may not answer at once; whoever runs a source tries again.
+        let joins = || async { Ok(Some(connector.source(spec.clone()).await?)) };
+        let (source, control) = until("a member joins", Duration::from_secs(30), joins).await?;
         Ok(Member { source, control, held: Vec::new(), faults: Vec::new() })
     }
 
