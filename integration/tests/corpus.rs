@@ -39,6 +39,9 @@ macro_rules! targets {
             };
             assert_eq!(of("corpus"), targets);
             assert_eq!(of("targets"), targets);
+            let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/Cargo.toml")).unwrap();
+            let named: Vec<_> = manifest.lines().filter(|line| line.starts_with("path = \"targets/")).collect();
+            assert_eq!(named, targets.map(|name| format!("path = \"targets/{name}.rs\"")));
         }
     };
 }
