@@ -267,6 +267,7 @@ impl Setup {
             fenced: hop.fenced,
             retry: self.route.retry.clone(),
             gate: self.route.gate.clone(),
+            set_aside: self.route.set_aside,
             rates: self.rates.clone(),
             nack_window: self.nack_window.clone(),
             revoke_timeout: self.route.revoke_timeout,

@@ -7,7 +7,7 @@
 use std::{
     fs,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    path::Path,
+    path::PathBuf,
 };
 
 use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
@@ -31,15 +31,14 @@ macro_rules! targets {
             let mut targets = [$(stringify!($name)),*];
             targets.sort_unstable();
             let of = |folder: &str| {
-                let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(folder);
-                let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+                let entries = fs::read_dir(home().join(folder)).unwrap().map(|entry| entry.unwrap().path());
                 let mut names: Vec<_> = entries.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
                 names.sort_unstable();
                 names
             };
             assert_eq!(of("corpus"), targets);
             assert_eq!(of("targets"), targets);
-            let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/Cargo.toml")).unwrap();
+            let manifest = fs::read_to_string(home().join("Cargo.toml")).unwrap();
             let named: Vec<_> = manifest.lines().filter(|line| line.starts_with("path = \"targets/")).collect();
             assert_eq!(named, targets.map(|name| format!("path = \"targets/{name}.rs\"")));
         }
@@ -58,8 +57,13 @@ targets! {
     route_table: trestle::fuzz::route_table,
 }
 
+/// Asked for when it runs: a kept build may be older than the checkout's place.
+fn home() -> PathBuf {
+    PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("fuzz")
+}
+
 fn fuzz(name: &str, target: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
+    let folder = home().join("corpus").join(name);
     let files = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
     let corpus: Vec<Vec<u8>> = files.map(|file| fs::read(file).unwrap()).collect();
     assert!(!corpus.is_empty(), "{} is empty", folder.display());

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     clusters::{self, Use},
     pipeline::{MaxAhead, Placement},
-    policy::rate::Rate,
+    policy::{order::SetAside, rate::Rate},
 };
 
 /// Characters of a cluster's or route's name: it becomes part of groups, topics and labels everywhere.
@@ -181,7 +181,7 @@ impl Checker<'_> {
         let clusters =
             [staging.as_ref(), Some(&source), Some(&target)].into_iter().flatten().map(|e| e.cluster.clone());
         let dead_letter = self.dead_letter(name, &route.dead_letter, clusters.collect());
-        self.promises(&at(&["order"]), route.order, &at(&["stamp"]), route.stamp);
+        self.promises(&at(&["stamp"]), route.stamp);
         let window = acknowledgement_window(&source);
         let mut policies = self.policies(["routes", name]);
         policies.timeouts(route, window);
@@ -194,6 +194,7 @@ impl Checker<'_> {
             dead_letter,
             retry: policies.retry(&route.retry),
             gate: policies.gate(&route.gate, route.send_timeout),
+            set_aside: SetAside { order: route.order.into(), most: route.set_aside as usize },
             rate: policies.rate(&route.rate),
             dead_letter_limit: policies.dead_letter_limit(&route.dead_letter),
             send_timeout: route.send_timeout.0,
@@ -292,19 +293,8 @@ impl Checker<'_> {
         Endpoint { cluster, topic, options: BTreeMap::new() }
     }
 
-    /// What is asked for and done otherwise, or not at all.
-    fn promises(&mut self, at_order: &[&str], order: shape::Order, at_stamp: &[&str], stamp: bool) {
-        let weaker = match order {
-            shape::Order::Partition => None,
-            shape::Order::Key => Some("key"),
-            shape::Order::None => Some("none"),
-        };
-        if let Some(weaker) = weaker {
-            let problem = format!(
-                "`order: {weaker}` is carried out as `order: partition`, which is stricter: a stuck message holds back its whole partition"
-            );
-            self.mistakes.push(self.at(at_order, problem).warning());
-        }
+    /// What is asked for and not done.
+    fn promises(&mut self, at_stamp: &[&str], stamp: bool) {
         if stamp {
             let mistake = self.at(at_stamp, "`stamp: true` is not available yet: nothing would be stamped");
             self.mistakes.push(mistake.expected("`stamp: false`, or no `stamp`"));

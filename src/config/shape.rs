@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::quantity::{Size, Time};
+use crate::policy::order;
 
 /// Which topic goes where, and how.
 #[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
@@ -37,10 +38,15 @@ pub struct Route {
     /// A durable topic between the two, so that an outage of the target never holds the source back.
     pub via: Option<Via>,
     pub to: To,
-    /// What is kept in order: all of a source partition, or each key by itself, or nothing. `key` and `none` are carried
-    /// out as `partition`, which is stricter: a stuck message holds back its whole partition.
+    /// What is kept in order, and so what a message that fails holds back: all of its target partition, its own key, or
+    /// nothing.
     #[serde(default)]
     pub order: Order,
+    /// With `order: key` or `none`: messages that may wait apart for another attempt, in each target partition. With more the
+    /// partition waits for them.
+    #[serde(default = "set_aside")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub set_aside: u32,
     /// Where a keyed message goes: where the target's own clients put its key, or to the source partition's number.
     #[serde(default)]
     pub partitioning: Partitioning,
@@ -268,6 +274,8 @@ pub struct Defaults {
     pub revoke_timeout: Option<Time>,
     pub commit_interval: Option<Time>,
     pub max_ahead: MaxAhead,
+    #[schemars(range(min = 1, max = 100_000))]
+    pub set_aside: Option<u32>,
     pub dead_letter: DeadLetterDefaults,
 }
 
@@ -296,6 +304,16 @@ pub struct Memory {
 pub struct Shutdown {
     /// How long a drain may finish what is in flight. Keep it below what the container's supervisor allows.
     pub grace: Time,
+}
+
+impl std::convert::From<Order> for order::Order {
+    fn from(order: Order) -> Self {
+        match order {
+            Order::Partition => order::Order::Partition,
+            Order::Key => order::Order::Key,
+            Order::None => order::Order::None,
+        }
+    }
 }
 
 impl Default for Retry {
@@ -369,6 +387,10 @@ impl Default for Shutdown {
 
 const fn send_timeout() -> Time {
     Time::millis(3_000)
+}
+
+const fn set_aside() -> u32 {
+    1_000
 }
 
 const fn revoke_timeout() -> Time {

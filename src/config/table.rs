@@ -7,7 +7,7 @@ use trestle_core::{Guarantee, Start};
 
 use crate::{
     pipeline::{MaxAhead, Placement},
-    policy::{dead_letter_limit::DeadLetterLimit, gate::GatePolicy, rate::Rate, retry::Retry},
+    policy::{dead_letter_limit::DeadLetterLimit, gate::GatePolicy, order::SetAside, rate::Rate, retry::Retry},
 };
 
 pub use super::shape::OnGap;
@@ -55,6 +55,7 @@ pub struct Route {
     pub dead_letter: Endpoint,
     pub retry: Retry,
     pub gate: GatePolicy,
+    pub set_aside: SetAside,
     /// Of each hop.
     pub rate: Rate,
     /// Over all hops; nothing when any number is written.

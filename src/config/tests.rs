@@ -6,7 +6,7 @@ use trestle_core::Start;
 use super::*;
 use crate::{
     pipeline::Placement,
-    policy::{dead_letter_limit::DeadLetterLimit, rate::Rate},
+    policy::{dead_letter_limit::DeadLetterLimit, order::Order, rate::Rate},
 };
 
 /// The example of the design, as it is written there.
@@ -284,18 +284,24 @@ fn what_is_not_done_as_it_is_asked_for_is_said() {
         let route = "routes:\n  x:\n    from: { cluster: a, topic: t }\n    to: { cluster: a, topic: u }\n";
         checked(&format!("{route}    {rest}\n{CLUSTERS}"))
     };
-    for order in ["key", "none"] {
-        let checked = table(&format!("order: {order}"));
-        assert!(checked.table.is_some(), "it is taken");
-        let [warning] = &checked.mistakes[..] else { panic!("{:?}", checked.mistakes) };
-        assert_eq!((warning.severity, warning.line, warning.column), (Severity::Warning, 5, 12));
-        assert!(warning.problem.contains("carried out as `order: partition`"), "{}", warning.problem);
-    }
     let checked = table("stamp: true");
     assert!(checked.table.is_none(), "nobody is left to believe that it is done");
     assert_eq!((checked.mistakes[0].line, checked.mistakes[0].column), (5, 12));
     assert!(checked.mistakes[0].problem.contains("not available yet"));
-    assert!(table("stamp: false").mistakes.is_empty() && table("order: partition").mistakes.is_empty());
+    assert!(table("stamp: false").mistakes.is_empty());
+}
+
+#[test]
+fn an_order_and_how_much_may_wait_apart_are_the_routes_or_the_default() {
+    let table = |rest: &str| {
+        let route = "routes:\n  x:\n    from: { cluster: a, topic: t }\n    to: { cluster: a, topic: u }\n";
+        let set_aside = checked(&format!("{route}    {rest}\n{CLUSTERS}")).table.unwrap().routes["x"].set_aside;
+        (set_aside.order, set_aside.most)
+    };
+    assert_eq!(table("stamp: false"), (Order::Partition, 1_000));
+    assert_eq!(table("order: key"), (Order::Key, 1_000));
+    assert_eq!(table("order: none\n    set_aside: 7\ndefaults: { set_aside: 3 }"), (Order::None, 7));
+    assert_eq!(table("order: key\ndefaults: { set_aside: 3 }"), (Order::Key, 3));
 }
 
 #[test]

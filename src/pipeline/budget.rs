@@ -57,11 +57,20 @@ impl Budget {
     ) -> Charge {
         held.fetch_add(bytes, Ordering::AcqRel);
         let used = self.used.fetch_add(bytes, Ordering::AcqRel) + bytes;
-        // Less is left than a partition may have been promised.
-        if used + self.pool / SHARE > self.lendable() {
+        if self.is_short_at(used) {
             self.all_look_again();
         }
         Charge { budget: self.clone(), bytes, held: held.clone(), on_release: Box::new(on_release) }
+    }
+
+    /// Whether less is left than a partition may have been promised. Who can do without what it holds gives it back then;
+    /// [`Budget::moved`] tells.
+    pub fn is_short(&self) -> bool {
+        self.is_short_at(self.used())
+    }
+
+    fn is_short_at(&self, used: usize) -> bool {
+        used + self.pool / SHARE > self.lendable()
     }
 
     fn all_look_again(&self) {

@@ -23,7 +23,7 @@ use super::{
     place::{Placement, place},
     status::Status,
 };
-use crate::policy::{dead_letter_limit::NackWindow, gate::GatePolicy, rate::Limiter, retry::Retry};
+use crate::policy::{dead_letter_limit::NackWindow, gate::GatePolicy, order::SetAside, rate::Limiter, retry::Retry};
 
 /// How often gauges that nothing else moves are brought up to date.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
@@ -41,6 +41,7 @@ pub struct HopSpec {
     pub fenced: bool,
     pub retry: Retry,
     pub gate: GatePolicy,
+    pub set_aside: SetAside,
     /// What every send waits for: the hop's own limit first, then that of the cluster it writes to.
     pub rates: Vec<Arc<Limiter>>,
     /// Shared by all hops of the route.
@@ -129,6 +130,8 @@ impl Hop {
             dead_letters,
             retry: spec.retry.clone(),
             gate: spec.gate.clone(),
+            set_aside: spec.set_aside,
+            budget: budget.clone(),
             rates: spec.rates.clone(),
             nack_window: spec.nack_window.clone(),
             fenced: spec.fenced,

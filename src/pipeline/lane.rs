@@ -5,6 +5,8 @@
 //! then resent from the first that is not stored, one unit at a time until one is stored. And what is given back unsent
 //! ends its epoch first, so that nothing of the same source partition passes it in any lane.
 
+mod apart;
+mod aside;
 mod at_gate;
 mod failed;
 mod rated;
@@ -26,6 +28,7 @@ use trestle_dlq::DeadLetters;
 
 use super::{
     board::{Board, LaneNote},
+    budget::Budget,
     crash,
     inbox::Inbox,
     meter::Meter,
@@ -36,9 +39,11 @@ use crate::policy::{
     backoff::Backoff,
     dead_letter_limit::NackWindow,
     gate::{Gate, GatePolicy},
+    order::SetAside,
     rate::{Limiter, Turn},
     retry::{Failures, Retry},
 };
+use aside::Aside;
 use at_gate::{WaitsFor, why_of};
 use failed::Bisect;
 
@@ -54,6 +59,8 @@ pub(super) struct Context {
     pub dead_letters: Arc<DeadLetters>,
     pub retry: Retry,
     pub gate: GatePolicy,
+    pub set_aside: SetAside,
+    pub budget: Arc<Budget>,
     /// Limits on what is sent; usually none.
     pub rates: Vec<Arc<Limiter>>,
     pub nack_window: Arc<NackWindow>,
@@ -88,6 +95,12 @@ pub(super) struct LaneTask {
     /// One unit in flight until one is stored.
     careful: bool,
     bisect: Option<Bisect>,
+    aside: Aside,
+    /// What of it the gauge knows of.
+    counted_aside: usize,
+    dead_letter_backoff: Backoff,
+    /// Moves when the memory budget may have become short.
+    budget_moved: watch::Receiver<u64>,
 }
 
 type InFlight = FuturesOrdered<BoxFuture<'static, (Vec<Slice>, Sent)>>;
@@ -110,6 +123,10 @@ impl LaneTask {
             failures: BTreeMap::new(),
             careful: false,
             bisect: None,
+            aside: Aside::new(context.set_aside),
+            counted_aside: 0,
+            dead_letter_backoff: context.gate.backoff(key.target.0.into()),
+            budget_moved: context.budget.moved(),
             context,
         }
     }
@@ -129,6 +146,8 @@ impl LaneTask {
             self.step().await;
         }
         self.set_gate_reason(None);
+        self.context.status.clear(&self.dead_letters_status());
+        drop(self.all());
         // Nobody else would, and its source partition may be assigned again already.
         self.context.board.tell(LaneNote::Unblocks(self.key));
         if let Some(lane) = self.lane.take() {
@@ -139,6 +158,16 @@ impl LaneTask {
     async fn step(&mut self) {
         if self.gate.closed().is_some() {
             return self.wait_at_gate().await;
+        }
+        if self.must_give_way() {
+            return self.give_way();
+        }
+        if self.context.board.draining() && self.pending.is_empty() && !self.aside.is_empty() {
+            let waiting = self.all();
+            return self.context.board.give_back(waiting);
+        }
+        if self.aside_is_next() {
+            return self.try_again().await;
         }
         let Some(first) = self.pending.front() else { return self.wait_for_work().await };
         if let Some(defect) = first.first().and_then(|m| m.defect.clone()) {
@@ -174,7 +203,10 @@ impl LaneTask {
         let mut turn: Option<BoxFuture<'static, Turn>> = None;
         let inbox = self.inbox.clone();
         loop {
-            if self.context.rates.is_empty() {
+            let something_else = self.aside_is_next() || self.must_give_way();
+            if something_else {
+                turn = None;
+            } else if self.context.rates.is_empty() {
                 while self.send_unit(&mut in_flight, None) {}
             } else if turn.is_none() {
                 turn = self.ask_for_a_turn(&in_flight);
@@ -210,6 +242,8 @@ impl LaneTask {
                         turn = None;
                     }
                 }
+                () = self.aside.due(), if !self.aside.is_due() => {}
+                Ok(()) = self.budget_moved.changed(), if self.aside.dead_letters_are_down() => {}
             }
         }
     }
@@ -248,6 +282,7 @@ impl LaneTask {
             tracing::warn!(route, hop, partition = %self.key.target, messages = applied.order_breaks, "stored behind a message that was not: an order break");
         }
         if !applied.stored.is_empty() {
+            self.aside.witness();
             self.stored(&applied.stored);
             crash::point(self.context.hop, "stored");
             for slice in applied.stored {
@@ -318,15 +353,25 @@ impl LaneTask {
     async fn wait_for_work(&mut self) {
         let inbox = self.inbox.clone();
         tokio::select! {
-                biased;
+            biased;
             () = inbox.changed() => {}
             Ok(()) = self.sweeps.changed() => {}
+            () = self.aside.due() => {}
+            Ok(()) = self.budget_moved.changed(), if self.aside.dead_letters_are_down() => {}
         }
     }
 
     /// Takes what arrived and drops what is of an ended epoch.
     fn refill(&mut self) {
-        self.pending.extend(self.inbox.take());
+        let arrived = self.inbox.take();
+        if self.aside.is_empty() {
+            self.pending.extend(arrived);
+        } else {
+            // First: what arrives may be what is dropped here, read again.
+            self.aside.sweep();
+            self.pending.extend(self.aside.sort(arrived));
+            self.count_aside();
+        }
         self.pending.retain(|slice| slice.batch().is_current());
     }
 

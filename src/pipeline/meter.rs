@@ -15,6 +15,7 @@ pub(crate) struct Meter {
     in_flight_bytes: Gauge,
     order_breaks: Counter,
     gaps: Counter,
+    set_aside: Gauge,
     pub paused_partitions: Gauge,
     pub oldest_unsettled_age: Gauge,
     pub lag_seconds: Gauge,
@@ -38,6 +39,7 @@ impl Meter {
             in_flight_bytes: gauge!("trestle_in_flight_bytes", &labels),
             order_breaks: counter!("trestle_order_breaks_total", &labels),
             gaps: counter!("trestle_gaps_total", &labels),
+            set_aside: gauge!("trestle_set_aside_messages", &labels),
             paused_partitions: gauge!("trestle_paused_partitions", &labels),
             oldest_unsettled_age: gauge!("trestle_oldest_unsettled_age_seconds", &labels),
             lag_seconds: gauge!("trestle_lag_seconds", &labels),
@@ -84,6 +86,13 @@ impl Meter {
 
     pub fn order_breaks(&self, messages: usize) {
         self.order_breaks.increment(messages as u64);
+    }
+
+    /// A lane lets so many messages wait apart that it did not, or the reverse.
+    pub fn set_aside(&self, before: usize, now: usize) {
+        if before != now {
+            self.set_aside.increment(now as f64 - before as f64);
+        }
     }
 
     pub fn gap(&self) {

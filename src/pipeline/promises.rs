@@ -2,6 +2,7 @@
 
 mod dead_letters;
 mod leaving;
+mod orders;
 mod outages;
 mod rates;
 mod rig;

@@ -3,5 +3,6 @@
 pub mod backoff;
 pub mod dead_letter_limit;
 pub mod gate;
+pub mod order;
 pub mod rate;
 pub mod retry;

@@ -36,7 +36,17 @@ impl Retry {
     pub fn backoff(&self, seed: u64) -> Backoff {
         Backoff::new(self.initial, self.max, seed).shaped(self.multiplier, self.jitter)
     }
+
+    /// The delay behind so many attempts.
+    pub fn delay_after(&self, attempts: u32, seed: u64) -> Duration {
+        let mut backoff = self.backoff(seed);
+        (1..attempts.min(LONGEST_CLIMB)).for_each(|_| _ = backoff.delay());
+        backoff.delay()
+    }
 }
+
+/// Delays that have grown so often grow no more.
+const LONGEST_CLIMB: u32 = 64;
 
 /// An outage that shows in nothing but missing confirmations can end just while a witness is sent, and would then cost
 /// the head. So witnesses come more rarely the longer it lasts: at most this often is the number of attempts doubled.
@@ -56,6 +66,8 @@ pub struct Failures {
     pub error: String,
     /// A later message was stored past it, so it can only be dead-lettered: sent again, it would be out of order.
     pub condemned: bool,
+    /// Something else was stored between its last two attempts, the last of which is to come where it waits apart.
+    pub witnessed: bool,
 }
 
 impl Failures {
@@ -69,6 +81,7 @@ impl Failures {
             last_failed: now,
             error: String::new(),
             condemned: false,
+            witnessed: false,
         }
     }
 

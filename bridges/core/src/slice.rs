@@ -84,4 +84,14 @@ impl Slice {
         }
         front
     }
+
+    /// Parts the slice in two, each in order: the messages of which `apart` is true, and the others.
+    pub fn part(self, apart: impl Fn(&Message) -> bool) -> (Slice, Slice) {
+        let (mut taken, mut others) = (Vec::new(), Vec::new());
+        for at in self.range().clone() {
+            let index = self.index(at);
+            if apart(&self.batch.messages[index as usize]) { &mut taken } else { &mut others }.push(index);
+        }
+        (Slice::picked(self.batch.clone(), taken), Slice::picked(self.batch, others))
+    }
 }

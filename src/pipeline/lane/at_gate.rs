@@ -60,6 +60,7 @@ impl LaneTask {
         if self.inbox.is_closed() && self.pending.is_empty() {
             return;
         }
+        let keeps = self.keeps();
         let (release_at, released) = (closed.since + RELEASE_AFTER, closed.released);
         let inbox = self.inbox.clone();
         tokio::select! {
@@ -71,7 +72,8 @@ impl LaneTask {
                     self.goes_on();
                 }
             }
-            () = sleep_until(release_at), if !released => {
+            Ok(()) = self.budget_moved.changed(), if !released && keeps => {}
+            () = sleep_until(release_at), if !released && !keeps => {
                 if let Some(closed) = self.gate.closed_mut() {
                     closed.released = true;
                 }
@@ -83,16 +85,18 @@ impl LaneTask {
 
     /// Gives back what waits: it is read again when the gate opens, and holds no memory until then.
     fn release(&mut self) {
-        if self.pending.is_empty() {
+        if self.pending.is_empty() && self.aside.is_empty() {
             return;
         }
-        let mut partitions: Vec<PartitionId> = self.pending.iter().map(|s| s.batch().partition).collect();
+        let pending = self.pending.iter().map(|slice| slice.batch().partition);
+        let mut partitions: Vec<PartitionId> = pending.chain(self.aside.partitions()).collect();
         partitions.sort_unstable();
         partitions.dedup();
         for partition in partitions {
             self.context.board.tell(LaneNote::Blocks(self.key, partition));
         }
-        self.context.board.give_back(self.pending.drain(..));
+        let all = self.all();
+        self.context.board.give_back(all);
     }
 
     async fn probe(&mut self) {
@@ -112,6 +116,9 @@ impl LaneTask {
 
     /// What the gate waited for is there: one unit is tried.
     fn goes_on(&mut self) {
+        if self.waits_for == WaitsFor::DeadLetters {
+            self.aside.dead_letters_up();
+        }
         self.gate.half_open();
         self.careful = true;
         self.failures_in_a_row = 0;

@@ -61,6 +61,9 @@ impl LaneTask {
 
     /// Writes the head to the dead-letter topic, and settles it once that is confirmed.
     pub(super) async fn dead_letter(&mut self, cause: Cause, error: String) {
+        if self.aside.dead_letters_are_down() && self.set_aside_for_dead_letters(cause, &error) {
+            return;
+        }
         let context = self.context.clone();
         let admission = match context.nack_window.admit() {
             Ok(admission) => admission,
@@ -82,7 +85,7 @@ impl LaneTask {
             target: context.target.into(),
             source: format!("{}/{}/{}", context.source, partition, message.position),
             cause,
-            error,
+            error: error.clone(),
             attempts: failures.attempts.max(1),
             first_failed: failures.first_failed,
             last_failed: failures.last_failed,
@@ -96,10 +99,14 @@ impl LaneTask {
                 self.stored(std::slice::from_ref(&head));
                 head.settle();
                 self.bisect = None;
+                self.dead_letters_work();
             }
             Err(fault) => {
                 self.pending.push_front(head);
                 self.failures.insert(partition, failures);
+                if self.set_aside_for_dead_letters(cause, &error) {
+                    return self.dead_letters_failed(&fault);
+                }
                 let error = format!("a dead letter cannot be written: {}", fault.detail);
                 self.close_gate(why_of(&fault), WaitsFor::DeadLetters, error);
             }
@@ -111,7 +118,8 @@ impl LaneTask {
         let Context { route, hop, .. } = &*self.context;
         tracing::warn!(route, hop, partition = %self.key.target, error = fault.detail, "another instance has taken this lane over");
         self.context.board.tell(LaneNote::Fenced(self.key, self.inbox.clone()));
-        self.context.board.give_back(self.pending.drain(..));
+        let all = self.all();
+        self.context.board.give_back(all);
         self.inbox.close();
     }
 }

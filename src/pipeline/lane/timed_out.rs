@@ -1,7 +1,7 @@
 //! A message is dead-lettered for timing out only when the target takes others.
 
 use tokio::time::timeout;
-use trestle_core::{Fault, FaultKind, Why};
+use trestle_core::{Cause, Fault, FaultKind, Why};
 
 use super::{
     LaneTask,
@@ -27,15 +27,24 @@ impl LaneTask {
         failures.attempts += 1;
         failures.failed(&fault.detail);
         let spent = failures.spent(&self.context.retry);
+        let (attempts, witnessed, error) = (failures.attempts, failures.witnessed, failures.error.clone());
         if messages > 1 && (spent || self.bisect.is_some()) {
             // The others of the unit are as suspect, and each half tried is another attempt.
             return self.narrow(messages);
         }
         if !spent {
-            let delay = self.retry_backoff.delay();
-            return self.pause(delay).await;
+            // One that may be at fault alone; of several nobody knows which.
+            let apart = self.context.retry.delay_after(attempts, self.key.target.0.into());
+            if messages > 1 || !self.set_aside(apart) {
+                let delay = self.retry_backoff.delay();
+                self.pause(delay).await;
+            }
+        } else if witnessed {
+            // Others were stored while it waited apart, and it failed again.
+            self.dead_letter(Cause::Timeout, error).await;
+        } else if self.only_its_own_wait() || !self.set_aside(self.context.retry.max) {
+            self.seek_witness().await;
         }
-        self.seek_witness().await;
     }
 
     /// The head alone times out although the target answers. If its dead letter could be written, the next message is sent

@@ -16,6 +16,7 @@ use crate::{
     policy::{
         dead_letter_limit::{DeadLetterLimit, NackWindow},
         gate::GatePolicy,
+        order::{Order, SetAside},
         rate::{Limiter, Rate},
         retry::Retry,
     },
@@ -31,11 +32,14 @@ pub struct Rig {
     pub cluster: Cluster,
     pub budget: Arc<Budget>,
     partitions: u32,
+    placement: Placement,
     fenced: bool,
     commit_interval: Duration,
     produced: u64,
     rates: Vec<Arc<Limiter>>,
     gate: GatePolicy,
+    set_aside: SetAside,
+    max_ahead: MaxAhead,
     pub nack_window: Arc<NackWindow>,
 }
 
@@ -56,11 +60,14 @@ pub fn rig(partitions: u32) -> Rig {
         cluster,
         budget,
         partitions,
+        placement: Placement::Same,
         fenced: false,
         commit_interval,
         produced: 0,
         rates: Vec::new(),
         gate: GatePolicy::default(),
+        set_aside: SetAside::default(),
+        max_ahead: MaxAhead::default(),
         nack_window: NackWindow::new(None),
     }
 }
@@ -68,6 +75,17 @@ pub fn rig(partitions: u32) -> Rig {
 impl Rig {
     pub fn fenced(self) -> Self {
         Rig { fenced: true, ..self }
+    }
+
+    /// Into so many partitions by the key.
+    pub fn by_key(self, outputs: u32) -> Self {
+        self.cluster.create(OUT, outputs);
+        Rig { placement: Placement::Key, ..self }
+    }
+
+    /// So many bytes for all that is in flight.
+    pub fn memory(self, pool: usize) -> Self {
+        Rig { budget: Budget::new(pool, pool / 16), ..self }
     }
 
     pub fn commits_every(self, commit_interval: Duration) -> Self {
@@ -80,6 +98,16 @@ impl Rig {
 
     pub fn gate(self, gate: GatePolicy) -> Self {
         Rig { gate, ..self }
+    }
+
+    pub fn order(self, order: Order) -> Self {
+        Rig { set_aside: SetAside { order, ..self.set_aside }, ..self }
+    }
+
+    /// So many messages may wait apart in a lane, and a partition reads so many ahead.
+    pub fn set_aside(self, most: usize, max_ahead: usize) -> Self {
+        let max_ahead = MaxAhead { messages: max_ahead, ..self.max_ahead };
+        Rig { set_aside: SetAside { most, ..self.set_aside }, max_ahead, ..self }
     }
 
     pub fn dead_letter_limit(self, most: u32, within: Duration) -> Self {
@@ -103,15 +131,16 @@ impl Rig {
             origin: "memory",
             target: "memory",
             source_name: format!("memory/{IN}"),
-            placement: Placement::Same,
+            placement: self.placement,
             fenced: self.fenced,
             retry: Retry::default(),
             gate: self.gate.clone(),
+            set_aside: self.set_aside,
             rates: self.rates.clone(),
             nack_window: self.nack_window.clone(),
             revoke_timeout: Duration::from_secs(5),
             grace: Duration::from_secs(30),
-            max_ahead: MaxAhead::default(),
+            max_ahead: self.max_ahead,
             go_on_after_gap: false,
         };
         let source = self.cluster.source(source).await.unwrap();
@@ -149,6 +178,14 @@ impl Rig {
             self.cluster.produce(IN, partition, message);
             self.produced += 1;
         }
+    }
+
+    /// Writes the next number to partition 0, under a key.
+    pub fn produce_keyed(&mut self, key: &str) {
+        let value = Some(self.produced.to_string().into());
+        let message = Message { key: Some(key.to_owned().into()), value, ..Message::at(Position::Offset(0)) };
+        self.cluster.produce(IN, 0, message);
+        self.produced += 1;
     }
 
     /// What a target partition holds, in order.

@@ -14,7 +14,7 @@ use trestle_memory::Cluster;
 use super::run::{DEAD, LARGEST, Leg, RETRIES};
 use crate::{
     pipeline::{Budget, Ended, Hop, HopSpec, MaxAhead, Sabotage, Status},
-    policy::{dead_letter_limit::NackWindow, gate::GatePolicy, retry::Retry},
+    policy::{dead_letter_limit::NackWindow, gate::GatePolicy, order::SetAside, retry::Retry},
 };
 
 const SEND_TIMEOUT: Duration = Duration::from_millis(500);
@@ -94,6 +94,7 @@ async fn hop(cluster: &Cluster, leg: &Leg, budget: Arc<Budget>, sabotage: Sabota
         fenced: leg.fenced,
         retry: Retry { initial, max, retries: RETRIES, ..Retry::default() },
         gate: GatePolicy { initial, max, probe: SEND_TIMEOUT, ..GatePolicy::default() },
+        set_aside: SetAside { order: leg.order, most: leg.set_aside },
         rates: leg.rates.clone(),
         nack_window: NackWindow::new(None),
         revoke_timeout: Duration::from_secs(2),

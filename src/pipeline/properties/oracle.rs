@@ -13,7 +13,8 @@ use super::{
     run::{DEAD, IN, Leg},
     story,
 };
-use order::{reordered, witnesses};
+use crate::policy::order::Order;
+use order::{given_up_apart, reordered, witnesses};
 
 #[derive(Debug)]
 #[expect(dead_code, reason = "the fields are printed")]
@@ -139,13 +140,17 @@ impl Case<'_> {
         }
     }
 
-    /// Whether the message of this source timed out as often as it takes, and the next was confirmed.
+    /// Whether the message of this source timed out as often as it takes, and the next, or another, was confirmed.
     fn was_passed(&self, source: &str) -> bool {
         let is_head =
             |leg: &Leg, (partition, position)| format!("memory/{}/{partition}/{position}", leg.from) == source;
+        let apart = |leg: &Leg| {
+            let mut targets = (0..leg.outputs).map(|target| given_up_apart(&self.cluster.sendings(leg.to, target)));
+            leg.order != Order::Partition && targets.any(|all| all.into_iter().any(|origin| is_head(leg, origin)))
+        };
         self.facts.legs.iter().any(|leg| {
             let all = (0..leg.outputs).flat_map(|target| witnesses(&self.cluster.sendings(leg.to, target)));
-            all.filter(|w| w.stored).any(|w| is_head(leg, w.head))
+            all.filter(|w| w.stored).any(|w| is_head(leg, w.head)) || apart(leg)
         })
     }
 

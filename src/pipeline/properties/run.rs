@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rand::{Rng, SeedableRng, rngs::SmallRng};
+use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use tokio::time::{Duration, Instant, sleep, timeout};
 use trestle_core::{Cause, Defect, Limits, Message, Position};
 use trestle_memory::Cluster;
@@ -21,7 +21,10 @@ use super::{
 };
 use crate::{
     pipeline::{Budget, Placement, Sabotage},
-    policy::rate::{Limiter, Rate},
+    policy::{
+        order::Order,
+        rate::{Limiter, Rate},
+    },
 };
 
 pub(super) const IN: &str = "in";
@@ -47,6 +50,8 @@ pub(super) struct Leg {
     pub placement: Placement,
     pub fenced: bool,
     pub rates: Vec<Arc<Limiter>>,
+    pub order: Order,
+    pub set_aside: usize,
 }
 
 pub(super) struct World {
@@ -144,7 +149,10 @@ fn legs(rng: &mut SmallRng) -> Vec<Leg> {
     let rates: Vec<_> =
         if rng.random_ratio(1, 4) { [rate(rng), rate(rng)].into_iter().flatten().collect() } else { Vec::new() };
     let group = "deliver";
-    let deliver = Leg { hop: "deliver", from: IN, to: OUT, group, inputs, outputs, placement, fenced, rates };
+    let order = *[Order::Partition, Order::Key, Order::None].choose(rng).unwrap_or(&Order::Partition);
+    let set_aside = if rng.random() { 1_000 } else { rng.random_range(1..=3) };
+    let deliver =
+        Leg { hop: "deliver", from: IN, to: OUT, group, inputs, outputs, placement, fenced, rates, order, set_aside };
     if rng.random_ratio(3, 4) {
         return vec![deliver];
     }
