@@ -10,13 +10,15 @@ use tokio::{
     task::JoinSet,
     time::{Duration, sleep},
 };
-use trestle_core::{Connector, Durable, Ensure, Fault, FaultKind, SinkSpec, SourceSpec, TopicInfo, Why};
+use trestle_core::{
+    Connector, Durable, Ensure, Fault, FaultKind, ReadFrom, ReaderSpec, SinkSpec, SourceSpec, TopicInfo, Why,
+};
 use trestle_dlq::DeadLetters;
 
 use crate::{
     clusters,
     config::{Cluster, Endpoint, OnGap, Route, Table},
-    pipeline::{Budget, Ended, Hop, HopSpec, Status},
+    pipeline::{Budget, Ended, Hop, HopSpec, Status, unread},
     policy::{backoff::Backoff, dead_letter_limit::NackWindow, rate::Limiter},
 };
 
@@ -140,7 +142,7 @@ impl Setup {
                     match tokio::spawn(ready.run(shutdown.clone())).await {
                         Ok(Ok(Ended::Drained)) => return,
                         Ok(Ok(Ended::MustGrow)) => continue,
-                        Ok(Err(failed)) => self.restarting("lane", failed.cause, &failed.to_string()),
+                        Ok(Err(failed)) => self.restarting(failed.part, failed.cause, &failed.to_string()),
                         Err(died) => self.restarting("hop", "panicked", &panic_text(died)),
                     }
                 }
@@ -241,6 +243,19 @@ impl Setup {
         }
     }
 
+    /// For a look past the source.
+    fn reader_spec(&self) -> ReaderSpec {
+        let hop = &self.route.hops[self.index];
+        ReaderSpec {
+            topic: hop.from.topic.clone(),
+            from: ReadFrom::Earliest,
+            follow: false,
+            buffer_bytes: LEAST_BUFFER,
+            largest_message: self.largest_message,
+            options: BTreeMap::new(),
+        }
+    }
+
     fn sink_spec(&self, to: &Endpoint, name: &'static str) -> SinkSpec {
         let dead_letters = name == "dead-letter";
         SinkSpec {
@@ -274,6 +289,8 @@ impl Setup {
             grace: self.grace,
             max_ahead: self.route.max_ahead,
             go_on_after_gap: hop.on_gap == OnGap::Earliest,
+            hung_after: self.route.hung_after,
+            unread: unread(self.from.clone(), self.reader_spec()),
         }
     }
 }

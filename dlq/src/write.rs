@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
-use trestle_core::{Cause, Fault, FaultKind, Lane, LaneKey, Message, Outcome, PartitionId, Sent, Sink, Slice, Tracker};
+use trestle_core::{
+    Cause, Fault, FaultKind, Lane, LaneKey, Message, Outcome, PartitionId, Pulse, Sent, Sink, Slice, Tracker,
+};
 
 use crate::format::{Report, dead_letter, part};
 
@@ -17,11 +19,17 @@ const SMALLEST_PART_BYTES: usize = 16 << 10;
 pub struct DeadLetters {
     sink: Arc<dyn Sink>,
     lane: Mutex<Option<Box<dyn Lane>>>,
+    pulse: Pulse,
 }
 
 impl DeadLetters {
     pub fn new(sink: Arc<dyn Sink>) -> Self {
-        DeadLetters { sink, lane: Mutex::new(None) }
+        DeadLetters { sink, lane: Mutex::new(None), pulse: Pulse::default() }
+    }
+
+    /// Whether the cluster's answer is waited for.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Whether the dead-letter topic could be written now.
@@ -67,6 +75,13 @@ impl DeadLetters {
 
     async fn send(&self, letter: Message) -> Result<(), Fault> {
         let mut lane = self.lane.lock().await;
+        self.pulse.beats();
+        let sent = self.send_through(&mut lane, letter).await;
+        self.pulse.rests();
+        sent
+    }
+
+    async fn send_through(&self, lane: &mut Option<Box<dyn Lane>>, letter: Message) -> Result<(), Fault> {
         if lane.is_none() {
             *lane = Some(self.sink.lane(LaneKey { target: PARTITION, source: None }).await?);
         }

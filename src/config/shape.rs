@@ -63,6 +63,9 @@ pub struct Route {
     /// How long a partition that is being taken away waits for the sends in flight.
     #[serde(default = "revoke_timeout")]
     pub revoke_timeout: Time,
+    /// How long a part may say nothing although something is waited for, before its hop is set up anew.
+    #[serde(default = "hung_after")]
+    pub hung_after: Time,
     /// How often settled positions are committed at the source. What settled since is repeated after a kill.
     #[serde(default = "commit_interval")]
     pub commit_interval: Time,
@@ -272,6 +275,7 @@ pub struct Defaults {
     pub rate: Rate,
     pub send_timeout: Option<Time>,
     pub revoke_timeout: Option<Time>,
+    pub hung_after: Option<Time>,
     pub commit_interval: Option<Time>,
     pub max_ahead: MaxAhead,
     #[schemars(range(min = 1, max = 100_000))]
@@ -387,6 +391,10 @@ impl Default for Shutdown {
 
 const fn send_timeout() -> Time {
     Time::millis(3_000)
+}
+
+const fn hung_after() -> Time {
+    Time::millis(60_000)
 }
 
 const fn set_aside() -> u32 {

@@ -62,6 +62,7 @@ pub struct Route {
     pub dead_letter_limit: Option<DeadLetterLimit>,
     pub send_timeout: Duration,
     pub revoke_timeout: Duration,
+    pub hung_after: Duration,
     pub commit_interval: Duration,
     pub max_ahead: MaxAhead,
 }

@@ -9,7 +9,7 @@ use tokio::{
     time::{Duration, timeout},
 };
 use trestle_core::{
-    Batch, BoxFuture, Done, Event, Fault, LaneKey, PartitionId, Position, Sink, Source, SourceControl, Tracker,
+    Batch, BoxFuture, Done, Event, Fault, LaneKey, PartitionId, Position, Pulse, Sink, Source, SourceControl, Tracker,
 };
 use trestle_dlq::DeadLetters;
 
@@ -22,6 +22,8 @@ use super::{
     partitions::{MaxAhead, Partitions},
     place::{Placement, place},
     status::Status,
+    unread::Unread,
+    watchdog::Watchdog,
 };
 use crate::policy::{dead_letter_limit::NackWindow, gate::GatePolicy, order::SetAside, rate::Limiter, retry::Retry};
 
@@ -52,6 +54,10 @@ pub struct HopSpec {
     pub max_ahead: MaxAhead,
     /// Whether reading goes on behind a gap, or stands still until a person decides.
     pub go_on_after_gap: bool,
+    /// How long a part may say nothing although something is waited for, before the hop is set up anew.
+    pub hung_after: Duration,
+    /// Looks for what the source did not hand out.
+    pub unread: Unread,
 }
 
 pub struct Hop {
@@ -68,10 +74,12 @@ pub struct Hop {
     /// Revokes that are being answered.
     revokes: FuturesUnordered<BoxFuture<'static, ()>>,
     must_grow: bool,
+    watchdog: Watchdog,
 }
 
 struct LaneHandle {
     inbox: Arc<Inbox>,
+    pulse: Arc<Pulse>,
     ending: Ending,
 }
 
@@ -97,16 +105,23 @@ pub enum Ended {
 
 /// A part of the hop died. Nothing is lost: what was not settled is read again.
 #[derive(Debug, thiserror::Error)]
-#[error("a lane {cause}: {error}")]
+#[error("a {part} {cause}: {error}")]
 pub struct HopFailed {
-    /// `panicked`, or `ended` without a reason.
+    /// `source`, `lane` or `dead-letter lane`.
+    pub part: &'static str,
+    /// `panicked`, `hung`, or `ended` without a reason.
     pub cause: &'static str,
     error: String,
 }
 
 impl HopFailed {
     fn of(error: &JoinError) -> Self {
-        HopFailed { cause: if error.is_panic() { "panicked" } else { "ended" }, error: error.to_string() }
+        let cause = if error.is_panic() { "panicked" } else { "ended" };
+        HopFailed { part: "lane", cause, error: error.to_string() }
+    }
+
+    fn hung(part: &'static str, error: String) -> Self {
+        HopFailed { part, cause: "hung", error }
     }
 }
 
@@ -142,6 +157,7 @@ impl Hop {
             sabotage,
         };
         let partitions = Partitions::new(budget.clone(), spec.max_ahead);
+        let watchdog = Watchdog::new(spec.hung_after, spec.unread.clone());
         let (source, control) = source;
         Hop {
             spec,
@@ -155,6 +171,7 @@ impl Hop {
             partitions,
             revokes: FuturesUnordered::new(),
             must_grow: false,
+            watchdog,
         }
     }
 
@@ -179,7 +196,13 @@ impl Hop {
                 Some(()) = self.revokes.next() => {}
                 Ok(()) = moved.changed() => self.partitions.refresh_all(&*self.control),
                 event = self.source.next() => self.on_event(event),
-                _ = gauges.tick() => self.set_gauges(),
+                found = self.watchdog.looked() => self.watchdog.found(found, &self.partitions),
+                _ = gauges.tick() => {
+                    self.set_gauges();
+                    if let Some(hung) = self.hung() {
+                        break Err(hung);
+                    }
+                }
             }
             if self.must_grow {
                 break Ok(Ended::MustGrow);
@@ -189,8 +212,12 @@ impl Hop {
         match &ended {
             Ok(_) => self.drain().await,
             Err(_) => {
-                self.tasks.shutdown().await;
-                self.control.close().await;
+                // What hangs may not even end.
+                let end = async {
+                    self.tasks.shutdown().await;
+                    self.control.close().await;
+                };
+                let _ = timeout(self.spec.grace, end).await;
             }
         }
         ended
@@ -238,7 +265,7 @@ impl Hop {
 
     fn on_batch(&mut self, mut batch: Batch) {
         let (partition, messages, bytes) = (batch.partition, batch.messages.len(), batch.bytes);
-        self.partitions.handed_out(partition, bytes);
+        self.partitions.handed_out(&batch);
         // Handed out before its revoke and seen after it: whoever has the partition now reads it.
         let Some(state) = self.partitions.get(partition) else { return };
         self.context.meter.received(&batch);
@@ -264,8 +291,8 @@ impl Hop {
     fn lane(&mut self, key: LaneKey) -> &Inbox {
         let (tasks, context, closed) = (&mut self.tasks, &self.context, &mut self.closed);
         let handle = self.lanes.entry(key).or_insert_with(|| {
-            let (inbox, (end, ending)) = (Arc::new(Inbox::default()), watch::channel(()));
-            let task = LaneTask::new(key, inbox.clone(), context.clone());
+            let (inbox, pulse, (end, ending)) = (Arc::new(Inbox::default()), Arc::default(), watch::channel(()));
+            let task = LaneTask::new(key, inbox.clone(), Arc::clone(&pulse), context.clone());
             let before = closed.remove(&key);
             tasks.spawn(async move {
                 if let Some(before) = before {
@@ -274,7 +301,7 @@ impl Hop {
                 task.run().await;
                 drop(end);
             });
-            LaneHandle { inbox, ending: Ending(ending) }
+            LaneHandle { inbox, pulse, ending: Ending(ending) }
         });
         &handle.inbox
     }
@@ -417,6 +444,20 @@ impl Hop {
                 event = self.source.next() => self.on_event(event),
             }
         }
+    }
+
+    /// What hangs, if anything does.
+    fn hung(&mut self) -> Option<HopFailed> {
+        let patience = self.spec.hung_after;
+        let long = |pulse: &Pulse| pulse.silent_for().filter(|silent| *silent >= patience);
+        if let Some((key, silent)) = self.lanes.iter().find_map(|(key, lane)| Some((key, long(&lane.pulse)?))) {
+            let error = format!("the one into partition {} has had no answer for {silent:?}", key.target);
+            return Some(HopFailed::hung("lane", error));
+        }
+        if let Some(silent) = long(self.context.dead_letters.pulse()) {
+            return Some(HopFailed::hung("dead-letter lane", format!("it has had no answer for {silent:?}")));
+        }
+        self.watchdog.look(&self.partitions).map(|error| HopFailed::hung("source", error))
     }
 
     fn set_gauges(&mut self) {

@@ -23,7 +23,7 @@ use tokio::{
     sync::watch,
     time::{Duration, Instant, sleep},
 };
-use trestle_core::{BoxFuture, Cause, FaultKind, Lane, LaneKey, PartitionId, Position, Sent, Sink, Slice};
+use trestle_core::{BoxFuture, Cause, FaultKind, Lane, LaneKey, PartitionId, Position, Pulse, Sent, Sink, Slice};
 use trestle_dlq::DeadLetters;
 
 use super::{
@@ -101,12 +101,14 @@ pub(super) struct LaneTask {
     dead_letter_backoff: Backoff,
     /// Moves when the memory budget may have become short.
     budget_moved: watch::Receiver<u64>,
+    /// Whether the target's answer is waited for.
+    pulse: Arc<Pulse>,
 }
 
 type InFlight = FuturesOrdered<BoxFuture<'static, (Vec<Slice>, Sent)>>;
 
 impl LaneTask {
-    pub fn new(key: LaneKey, inbox: Arc<Inbox>, context: Arc<Context>) -> Self {
+    pub fn new(key: LaneKey, inbox: Arc<Inbox>, pulse: Arc<Pulse>, context: Arc<Context>) -> Self {
         LaneTask {
             key,
             inbox,
@@ -127,6 +129,7 @@ impl LaneTask {
             counted_aside: 0,
             dead_letter_backoff: context.gate.backoff(key.target.0.into()),
             budget_moved: context.budget.moved(),
+            pulse,
             context,
         }
     }
@@ -187,7 +190,10 @@ impl LaneTask {
     /// Opens the lane if it is not open. A failure closes the gate.
     async fn open(&mut self) -> bool {
         if self.lane.is_none() {
-            match self.context.sink.lane(self.key).await {
+            self.pulse.waits();
+            let opened = self.context.sink.lane(self.key).await;
+            self.pulse.rests();
+            match opened {
                 Ok(lane) => self.lane = Some(lane),
                 Err(fault) if fault.kind == FaultKind::Fenced => self.fenced(&fault),
                 Err(fault) => self.close_gate(why_of(&fault), WaitsFor::Target, fault.detail),
@@ -211,20 +217,28 @@ impl LaneTask {
             } else if turn.is_none() {
                 turn = self.ask_for_a_turn(&in_flight);
             }
-            if in_flight.is_empty() && turn.is_none() {
-                return Ok(());
+            if in_flight.is_empty() {
+                self.pulse.rests();
+                if turn.is_none() {
+                    return Ok(());
+                }
+            } else {
+                self.pulse.waits();
             }
             tokio::select! {
                 biased;
                 Some((unit, sent)) = in_flight.next() => {
+                    self.pulse.beats();
                     let applied = self.apply(unit, sent);
                     let Some(failure) = applied.1 else { continue };
                     let mut left = applied.0;
                     // Whoever waits behind this lane is not held up by its failure.
                     drop(turn.take());
                     while let Some((unit, sent)) = in_flight.next().await {
+                        self.pulse.beats();
                         left.extend(self.apply(unit, sent).0);
                     }
+                    self.pulse.rests();
                     for slice in left.into_iter().rev() {
                         self.pending.push_front(slice);
                     }

@@ -11,12 +11,15 @@ mod partitions;
 mod place;
 mod settle;
 mod status;
+mod unread;
+mod watchdog;
 
 pub use budget::Budget;
 pub use hop::{Ended, Hop, HopFailed, HopSpec};
 pub use partitions::MaxAhead;
 pub use place::Placement;
 pub use status::Status;
+pub use unread::unread;
 
 #[cfg(test)]
 mod promises;

@@ -6,9 +6,11 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::SystemTime,
 };
 
-use trestle_core::{LaneKey, PartitionId, SourceControl, Tracker};
+use tokio::time::Instant;
+use trestle_core::{Batch, LaneKey, PartitionId, SourceControl, Tracker};
 
 use super::budget::Budget;
 
@@ -31,10 +33,26 @@ pub(super) struct Partition {
     pub held: Arc<AtomicUsize>,
     /// What the source may still hand out, by our count.
     granted: u64,
+    /// When it last handed something out, or was given credit again.
+    heard: Instant,
+    /// When the last message of it was written, in milliseconds since 1970-01-01T00:00Z; before any: when it was assigned.
+    pub written: i64,
     /// Lanes whose gates are closed for long and that have messages of this partition.
     pub blocked_by: BTreeSet<LaneKey>,
     /// Left alone until it is assigned again: its lane was taken over, or it has a gap that the route stops at.
     pub abandoned: bool,
+}
+
+impl Partition {
+    /// Since when it has handed nothing out although it may; nothing while it may not.
+    pub fn quiet_since(&self) -> Option<Instant> {
+        (self.granted > 0 && !self.abandoned && self.blocked_by.is_empty()).then_some(self.heard)
+    }
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 pub(super) struct Partitions {
@@ -50,8 +68,15 @@ impl Partitions {
     }
 
     pub fn assign(&mut self, tracker: Arc<Tracker>) {
-        let partition =
-            Partition { tracker, held: Arc::default(), granted: 0, blocked_by: BTreeSet::new(), abandoned: false };
+        let partition = Partition {
+            tracker,
+            held: Arc::default(),
+            granted: 0,
+            heard: Instant::now(),
+            written: i64::MAX,
+            blocked_by: BTreeSet::new(),
+            abandoned: false,
+        };
         self.all.insert(partition.tracker.partition(), partition);
     }
 
@@ -85,9 +110,11 @@ impl Partitions {
     }
 
     /// Counts a batch that was handed out.
-    pub fn handed_out(&mut self, partition: PartitionId, bytes: usize) {
-        if let Some(partition) = self.all.get_mut(&partition) {
-            partition.granted = partition.granted.saturating_sub(bytes as u64);
+    pub fn handed_out(&mut self, batch: &Batch) {
+        if let Some(partition) = self.all.get_mut(&batch.partition) {
+            partition.granted = partition.granted.saturating_sub(batch.bytes as u64);
+            partition.heard = Instant::now();
+            partition.written = now_ms().min(batch.messages.last().and_then(|m| m.time).unwrap_or(i64::MAX));
         }
     }
 
@@ -127,6 +154,9 @@ impl Partitions {
         };
         let worth_it = credit > 0 && state.granted <= credit / 2;
         if state.granted > credit || worth_it {
+            if state.granted == 0 {
+                state.heard = Instant::now();
+            }
             state.granted = credit;
             control.credit(partition, credit);
         }

@@ -1,5 +1,6 @@
 use std::{
     collections::VecDeque,
+    ops::Bound,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -234,6 +235,14 @@ impl Tracker {
             return (0, 0);
         }
         ((state.cursor - state.base) as usize, state.bytes)
+    }
+
+    /// What the source is to hand out next, if it has handed out anything: what is in nobody's hands and not settled, else
+    /// what lies behind the newest.
+    pub fn awaited(&self) -> Option<Bound<Position>> {
+        let state = self.lock();
+        let again = state.entries.iter().find(|entry| !entry.settled && state.live_batches == 0);
+        again.map(|entry| Bound::Included(entry.position)).or(state.newest().map(Bound::Excluded))
     }
 
     /// When the oldest message that is not settled was first received.

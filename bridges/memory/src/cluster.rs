@@ -49,6 +49,8 @@ pub(crate) struct Topic {
     pub disturbances: VecDeque<Fault>,
     /// What `Source::next` answers until told otherwise.
     pub unreadable: Option<Fault>,
+    /// Members that joined before this one hand out nothing.
+    pub hung_before: u64,
 }
 
 #[derive(Default)]
@@ -212,6 +214,12 @@ impl Cluster {
     /// Reading the topic is disturbed once: one `next` fails, and what was read ahead is read again.
     pub fn disturb(&self, topic: &str, fault: Fault) {
         self.topic(topic, |t| t.disturbances.push_back(fault));
+    }
+
+    /// Every source that reads the topic now hands out nothing more, without a word. One that is made later does.
+    pub fn hang_sources(&self, topic: &str) {
+        let next = self.shared.change(|state| state.new_id());
+        self.topic(topic, |t| t.hung_before = next);
     }
 
     /// Reading the topic fails until [`Cluster::readable`].

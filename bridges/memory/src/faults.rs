@@ -7,6 +7,8 @@ use trestle_core::{Cause, Fault, FaultKind, Message, Scope};
 pub enum FaultSpec {
     /// It takes this much longer. Longer than `send_timeout`: `Unknown(Timeout)`, and the seed decides what was stored.
     Delay(Duration),
+    /// It never ends, against what a lane promises; nothing is stored.
+    Hang,
     /// All of it is `Refused`; nothing is stored.
     Refuse(Fault),
     /// The first `stored` messages are stored, the next is `Refused`, the rest `NotSent`.

@@ -199,6 +199,9 @@ impl Ticket {
         }
         let mut due = due;
         let spec = self.way.take_fault(&self.unit);
+        if let Some(FaultSpec::Hang) = spec {
+            return std::future::pending().await;
+        }
         if let Some(FaultSpec::Delay(delay)) = &spec {
             due += *delay;
         }

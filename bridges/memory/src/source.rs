@@ -307,6 +307,9 @@ impl Inner {
         let now = Instant::now();
         let deadline = state.with_group(&spec.topic, &spec.group, |g, _, settings| g.deadline(settings));
         let wake = deadline.map_or(self.commit_at, |deadline| deadline.min(self.commit_at));
+        if state.topics.get(&spec.topic).is_some_and(|topic| self.member < topic.hung_before) {
+            return Step::Wait(wake);
+        }
         if now < self.mended_at {
             return Step::Wait(wake.min(self.mended_at));
         }

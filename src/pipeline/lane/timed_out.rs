@@ -69,7 +69,9 @@ impl LaneTask {
             return self.pause(self.context.retry.max).await;
         };
         let partition = head.batch().partition;
+        self.pulse.waits();
         let sent = lane.send(vec![witness.clone()]).await;
+        self.pulse.rests();
         // What is settled now is later than the head, whose failures are not over for that.
         let mut failures = self.failures.remove(&partition);
         let (left, failure) = self.apply(vec![witness], sent);

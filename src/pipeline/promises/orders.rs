@@ -18,7 +18,7 @@ fn a_bad_one(order: Order, poison: Poison) -> Rig {
 }
 
 fn of_a(number: &u64) -> bool {
-    number % 3 == 0
+    number.is_multiple_of(3)
 }
 
 fn without(number: u64) -> impl Fn(&u64) -> bool {
@@ -161,7 +161,8 @@ async fn what_waits_apart_gives_way_when_memory_is_short() {
 
 #[tokio::test(start_paused = true)]
 async fn in_no_order_does_a_frozen_target_dead_letter_anything() {
-    for (order, freeze) in [Order::Key, Order::None].into_iter().flat_map(|o| [(o, Freeze::Everything), (o, Freeze::Writes)])
+    for (order, freeze) in
+        [Order::Key, Order::None].into_iter().flat_map(|o| [(o, Freeze::Everything), (o, Freeze::Writes)])
     {
         let mut rig = rig(1).order(order);
         let bridge = rig.start().await;

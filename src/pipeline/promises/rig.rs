@@ -7,12 +7,14 @@ use tokio::{
     task::JoinHandle,
     time::{Duration, sleep, timeout},
 };
-use trestle_core::{Connector, Lane, LaneKey, Message, PartitionId, Position, Sink, SinkSpec, SourceSpec, Start};
+use trestle_core::{
+    Connector, Lane, LaneKey, Message, PartitionId, Position, ReadFrom, ReaderSpec, Sink, SinkSpec, SourceSpec, Start,
+};
 use trestle_dlq::DeadLetters;
 use trestle_memory::Cluster;
 
 use crate::{
-    pipeline::{Budget, Ended, Hop, HopSpec, MaxAhead, Placement, Sabotage, Status},
+    pipeline::{Budget, Ended, Hop, HopFailed, HopSpec, MaxAhead, Placement, Sabotage, Status, unread},
     policy::{
         dead_letter_limit::{DeadLetterLimit, NackWindow},
         gate::GatePolicy,
@@ -26,6 +28,9 @@ pub const IN: &str = "in";
 pub const OUT: &str = "out";
 pub const DEAD: &str = "dead";
 pub const GROUP: &str = "bridge";
+/// When messages are written, in milliseconds since 1970-01-01T00:00Z.
+const NOW: i64 = 1_700_000_000_000;
+pub const HUNG_AFTER: Duration = Duration::from_secs(60);
 pub const HOUR: Duration = Duration::from_secs(3600);
 
 pub struct Rig {
@@ -44,7 +49,7 @@ pub struct Rig {
 }
 
 pub struct Bridge {
-    task: JoinHandle<Ended>,
+    task: JoinHandle<Result<Ended, HopFailed>>,
     stop: watch::Sender<bool>,
     pub status: Arc<Status>,
 }
@@ -125,6 +130,14 @@ impl Rig {
             commit_interval: self.commit_interval,
             options: Default::default(),
         };
+        let reader = ReaderSpec {
+            topic: IN.into(),
+            from: ReadFrom::Earliest,
+            follow: false,
+            buffer_bytes: 1 << 20,
+            largest_message: 1 << 20,
+            options: Default::default(),
+        };
         let spec = HopSpec {
             route: "route".into(),
             hop: "deliver",
@@ -142,13 +155,15 @@ impl Rig {
             grace: Duration::from_secs(30),
             max_ahead: self.max_ahead,
             go_on_after_gap: false,
+            hung_after: HUNG_AFTER,
+            unread: unread(Arc::new(self.cluster.clone()), reader),
         };
         let source = self.cluster.source(source).await.unwrap();
         let (out, dead) = (self.sink(OUT).await, self.sink(DEAD).await);
         let (dead_letters, status) = (Arc::new(DeadLetters::new(dead)), Arc::new(Status::new("route", "deliver")));
         let hop = Hop::new(spec, source, out, dead_letters, self.budget.clone(), status.clone(), Sabotage::None);
         let (stop, stopped) = watch::channel(false);
-        Bridge { task: tokio::spawn(async move { hop.run(stopped).await.unwrap() }), stop, status }
+        Bridge { task: tokio::spawn(async move { hop.run(stopped).await }), stop, status }
     }
 
     async fn sink(&self, topic: &str) -> Arc<dyn Sink> {
@@ -174,7 +189,11 @@ impl Rig {
     /// Writes the next so many numbers to a partition.
     pub fn produce(&mut self, partition: u32, messages: u64) {
         for _ in 0..messages {
-            let message = Message { value: Some(self.produced.to_string().into()), ..Message::at(Position::Offset(0)) };
+            let message = Message {
+                value: Some(self.produced.to_string().into()),
+                time: Some(NOW),
+                ..Message::at(Position::Offset(0))
+            };
             self.cluster.produce(IN, partition, message);
             self.produced += 1;
         }
@@ -183,7 +202,8 @@ impl Rig {
     /// Writes the next number to partition 0, under a key.
     pub fn produce_keyed(&mut self, key: &str) {
         let value = Some(self.produced.to_string().into());
-        let message = Message { key: Some(key.to_owned().into()), value, ..Message::at(Position::Offset(0)) };
+        let message =
+            Message { key: Some(key.to_owned().into()), value, time: Some(NOW), ..Message::at(Position::Offset(0)) };
         self.cluster.produce(IN, 0, message);
         self.produced += 1;
     }
@@ -235,9 +255,15 @@ impl Rig {
 }
 
 impl Bridge {
+    /// What made it end by itself: the part, and why.
+    pub async fn failed(self) -> (&'static str, &'static str) {
+        let failed = timeout(HOUR, self.task).await.expect("it ends within an hour").unwrap().unwrap_err();
+        (failed.part, failed.cause)
+    }
+
     pub async fn drain(self) {
         self.stop.send_replace(true);
-        assert_eq!(self.task.await.unwrap(), Ended::Drained);
+        assert_eq!(self.task.await.unwrap().unwrap(), Ended::Drained);
     }
 }
 

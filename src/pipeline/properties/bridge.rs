@@ -7,16 +7,18 @@ use tokio::{
     task::JoinHandle,
     time::{Duration, timeout},
 };
-use trestle_core::{Connector, SinkSpec, SourceSpec, Start};
+use trestle_core::{Connector, ReadFrom, ReaderSpec, SinkSpec, SourceSpec, Start};
 use trestle_dlq::DeadLetters;
 use trestle_memory::Cluster;
 
 use super::run::{DEAD, LARGEST, Leg, RETRIES};
 use crate::{
-    pipeline::{Budget, Ended, Hop, HopSpec, MaxAhead, Sabotage, Status},
+    pipeline::{Budget, Ended, Hop, HopSpec, MaxAhead, Sabotage, Status, unread},
     policy::{dead_letter_limit::NackWindow, gate::GatePolicy, order::SetAside, retry::Retry},
 };
 
+/// Longer than anything that ends by itself.
+const HUNG_AFTER: Duration = Duration::from_secs(60);
 const SEND_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Several share the groups.
@@ -101,9 +103,22 @@ async fn hop(cluster: &Cluster, leg: &Leg, budget: Arc<Budget>, sabotage: Sabota
         grace: Duration::from_secs(5),
         max_ahead: MaxAhead { messages: 200, bytes: 1 << 20 },
         go_on_after_gap: true,
+        hung_after: HUNG_AFTER,
+        unread: unread(Arc::new(cluster.clone()), reader(leg.from)),
     };
     let source = source.await.unwrap();
     let (out, dead) = (sink(leg.to, leg.fenced).await.unwrap(), sink(DEAD, false).await.unwrap());
     let (dead_letters, status) = (Arc::new(DeadLetters::new(dead)), Arc::new(Status::new("route", leg.hop)));
     Hop::new(spec, source, out, dead_letters, budget, status, sabotage)
+}
+
+fn reader(topic: &str) -> ReaderSpec {
+    ReaderSpec {
+        topic: topic.into(),
+        from: ReadFrom::Earliest,
+        follow: false,
+        buffer_bytes: 1 << 20,
+        largest_message: LARGEST,
+        options: Default::default(),
+    }
 }
