@@ -46,8 +46,8 @@ pub struct HopSpec {
     /// Shared by all hops of the route.
     pub nack_window: Arc<NackWindow>,
     pub revoke_timeout: Duration,
-    /// How long a drain may take.
-    pub grace: Duration,
+    /// How long a drain may take, by what holds when it begins.
+    pub grace: watch::Receiver<Duration>,
     pub max_ahead: MaxAhead,
     /// Whether reading goes on behind a gap, or stands still until a person decides.
     pub go_on_after_gap: bool,
@@ -378,7 +378,7 @@ impl Hop {
     async fn drain(&mut self) {
         let HopSpec { route, hop, grace, .. } = &self.spec;
         tracing::info!(route, hop, "draining");
-        let (route, hop, grace) = (route.clone(), *hop, *grace);
+        let (route, hop, grace) = (route.clone(), *hop, *grace.borrow());
         self.partitions.stop(&*self.control);
         self.context.board.drain();
         if timeout(grace, self.finish()).await.is_err() {
