@@ -77,6 +77,7 @@ enum Command {
 
 const RUN: &str = "\
 The first signal drains: what is in flight is delivered and committed. A second one ends at once and loses nothing.
+SIGHUP, or a table that has changed, reloads: routes that mean the same are not touched; a wrong table changes nothing.
 The admin pages /livez, /readyz and /metrics are served on `admin.listen` of the table.
 TRESTLE_LOG chooses what is logged, as in TRESTLE_LOG=debug or TRESTLE_LOG=error,trestle=info.
 
@@ -121,7 +122,7 @@ Examples:
 
 fn main() -> ExitCode {
     let exit = match Arguments::parse().command {
-        Command::Run { file } => commands::check::load(&file).map_or_else(|exit| exit, commands::run::run),
+        Command::Run { file } => commands::run::run(&file),
         Command::Check { file, output, connect } => commands::check::check(&file, output, connect),
         Command::Schema => commands::schema::schema(),
         Command::Health { address } => commands::health::health(&address),

@@ -43,6 +43,14 @@ pub struct Bridge {
     fine: bool,
 }
 
+/// In its folder.
+const TABLE: &str = "trestle.yaml";
+
+/// The table with the address of the admin pages.
+fn whole(table: &str, admin: &str) -> String {
+    format!("{table}\nadmin: {{ listen: \"{admin}\" }}\n")
+}
+
 /// Resident memory in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
@@ -64,8 +72,8 @@ impl Bridge {
         let folder = env::temp_dir().join(format!("trestle-test-{}-{nth}", std::process::id()));
         fs::create_dir_all(&folder)?;
         let admin = format!("127.0.0.1:{}", free_port());
-        let file = folder.join("trestle.yaml");
-        fs::write(&file, format!("{table}\nadmin: {{ listen: \"{admin}\" }}\n"))?;
+        let file = folder.join(TABLE);
+        fs::write(&file, whole(table, &admin))?;
         let log = fs::File::create(folder.join("log"))?;
         let child = Command::new(bridge_binary()?)
             .arg("run")
@@ -77,6 +85,16 @@ impl Bridge {
             .kill_on_drop(true)
             .spawn()?;
         Ok(Bridge { child, admin, folder, fine: false })
+    }
+
+    /// Puts another table into the file that it runs.
+    pub fn rewrite(&self, table: &str) -> Result<()> {
+        Ok(fs::write(self.folder.join(TABLE), whole(table, &self.admin))?)
+    }
+
+    /// SIGHUP: it reads its table again.
+    pub async fn hang_up(&self) -> Result<()> {
+        self.signal("HUP").await
     }
 
     /// Waits until every hop flows.

@@ -1,9 +1,11 @@
 //! The Prometheus recorder, and what each metric means.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::supervisor::Statuses;
 
 /// Seconds; a delivery on a quiet machine takes milliseconds, one through an outage minutes.
 const DURATION_BUCKETS: &[f64] =
@@ -19,7 +21,8 @@ pub fn install() -> Result<PrometheusHandle, String> {
     let handle = builder.install_recorder().map_err(|error| format!("metrics cannot be recorded: {error}"))?;
     describe();
     gauge!("trestle_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-    gauge!("trestle_config_generation").set(1.0);
+    // It shows up before its first event, which a rate would miss else.
+    counter!("trestle_config_reload_failures_total").increment(0);
     Ok(handle)
 }
 
@@ -31,6 +34,22 @@ pub async fn upkeep(handle: PrometheusHandle) {
     }
 }
 
+/// The page without the series of hops that are not there any more, which the recorder never forgets.
+pub fn of(page: &str, statuses: &Statuses) -> String {
+    let hops: BTreeSet<(&str, &str)> = statuses.iter().map(|status| (status.route.as_str(), status.hop)).collect();
+    let is_there = |line: &&str| match (label(line, "{route=\""), label(line, ",hop=\"")) {
+        (Some(route), Some(hop)) => hops.contains(&(route, hop)),
+        _ => true,
+    };
+    page.lines().filter(is_there).flat_map(|line| [line, "\n"]).collect()
+}
+
+/// The value behind these characters; those of routes and hops need no escape.
+fn label<'a>(line: &'a str, behind: &str) -> Option<&'a str> {
+    let (_, value) = line.split_once(behind)?;
+    value.split_once('"').map(|(value, _)| value)
+}
+
 fn describe() {
     let counters = [
         ("trestle_messages_received_total", "Messages read for the first time"),
@@ -40,6 +59,10 @@ fn describe() {
         ("trestle_retries_total", "Sends that were tried again, by cause"),
         ("trestle_order_breaks_total", "Messages stored behind one that was not"),
         ("trestle_restarts_total", "Hops that were started again because a part of them ended, by part and cause"),
+        (
+            "trestle_config_reload_failures_total",
+            "Route tables that were wrong, or could not be read, while others ran",
+        ),
         ("trestle_gaps_total", "Times that a source had lost what was to be read next"),
     ];
     for (name, text) in counters {
@@ -70,9 +93,39 @@ fn describe() {
             "1 once there were too many dead letters: the route waits for a person",
         ),
         ("trestle_build_info", Unit::Count, "The version that runs"),
-        ("trestle_config_generation", Unit::Count, "How often a route table was loaded"),
+        (
+            "trestle_config_generation",
+            Unit::Count,
+            "Route tables that were taken over since the start, the first one included",
+        ),
     ];
     for (name, unit, text) in gauges {
         describe_gauge!(name, unit, text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::pipeline::Status;
+
+    #[test]
+    fn a_hop_that_is_gone_is_not_on_the_page() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            for (route, hop) in [("orders", "stage"), ("orders", "deliver"), ("gone", "deliver")] {
+                let labels = [("route", route), ("hop", hop), ("partition", "3")];
+                gauge!("trestle_gate_closed", &labels).set(1.0);
+                metrics::histogram!("trestle_delivery_duration_seconds", "route" => route, "hop" => hop).record(1.0);
+            }
+            gauge!("trestle_build_info", "version" => "1").set(1.0);
+        });
+        let page = of(&recorder.handle().render(), &Arc::from([Arc::new(Status::new("orders", "deliver"))]));
+        assert!(page.contains("trestle_build_info{version=\"1\"} 1\n"), "{page}");
+        let about_hops: Vec<_> = page.lines().filter(|line| line.contains("route=")).collect();
+        assert!(about_hops.len() > 2, "{page}");
+        assert!(about_hops.iter().all(|line| line.contains("route=\"orders\",hop=\"deliver\"")), "{page}");
     }
 }

@@ -2,7 +2,7 @@
 
 pub mod metrics;
 
-use std::{io::ErrorKind, net::SocketAddr, sync::Arc};
+use std::{io::ErrorKind, net::SocketAddr};
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -12,13 +12,20 @@ use tokio::{
     time::{Duration, Instant, sleep},
 };
 
-use crate::pipeline::Status;
+use crate::supervisor::Statuses;
 
 /// What the pages are made of.
 #[derive(Clone)]
 pub struct Admin {
-    pub statuses: Arc<[Arc<Status>]>,
+    /// Of the hops there are now.
+    pub statuses: watch::Receiver<Statuses>,
     pub metrics: PrometheusHandle,
+}
+
+impl Admin {
+    fn statuses(&self) -> Statuses {
+        self.statuses.borrow().clone()
+    }
 }
 
 /// Serves until `stop` turns true.
@@ -49,14 +56,17 @@ fn router(admin: Admin) -> Router {
     Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(async |State(admin): State<Admin>| admin.metrics.render()))
+        .route(
+            "/metrics",
+            get(async |State(admin): State<Admin>| metrics::of(&admin.metrics.render(), &admin.statuses())),
+        )
         .with_state(admin)
 }
 
 /// 200 when every hop flows; else 503, and a line for each reason.
 async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
     let mut lines = String::new();
-    for status in admin.statuses.iter() {
+    for status in admin.statuses().iter() {
         for (name, reason) in status.reasons() {
             lines.push_str(&format!("{}/{}: {name}: {reason}\n", status.route, status.hop));
         }
@@ -66,13 +76,22 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::pipeline::Status;
+
+    fn admin() -> (Admin, watch::Sender<Statuses>) {
+        let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
+        let (sender, statuses) = watch::channel(Statuses::from([]));
+        (Admin { statuses, metrics }, sender)
+    }
 
     #[tokio::test]
     async fn readiness_says_which_hop_waits_for_what() {
+        let (admin, statuses) = admin();
         let status = Arc::new(Status::new("orders", "deliver"));
-        let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
-        let admin = Admin { statuses: Arc::from([status.clone()]), metrics };
+        statuses.send_replace(Arc::from([status.clone()]));
         assert_eq!(readyz(State(admin.clone())).await.0, StatusCode::SERVICE_UNAVAILABLE);
         status.started();
         assert_eq!(readyz(State(admin.clone())).await.0, StatusCode::OK);
@@ -80,5 +99,14 @@ mod tests {
         let (code, body) = readyz(State(admin)).await;
         assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(body, "orders/deliver: partition 3: no answer to a probe\n");
+    }
+
+    #[tokio::test]
+    async fn readiness_follows_which_hops_there_are() {
+        let (admin, statuses) = admin();
+        statuses.send_replace(Arc::from([Arc::new(Status::new("gone", "deliver"))]));
+        assert!(readyz(State(admin.clone())).await.1.contains("gone"));
+        statuses.send_replace(Arc::from([]));
+        assert_eq!(readyz(State(admin)).await.0, StatusCode::OK);
     }
 }

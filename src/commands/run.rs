@@ -1,18 +1,19 @@
-//! `trestle run`: carries messages until it is told to stop.
+//! `trestle run`: carries messages, by the table as it is at any time, until it is told to stop.
 
-use std::{io::IsTerminal, sync::Arc};
+use std::{io::IsTerminal, path::Path, sync::Arc};
 
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{Notify, watch},
 };
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
-use super::Exit;
+use super::{Exit, check};
 use crate::{
     admin::{self, Admin},
-    config::Table,
-    supervisor::Supervisor,
+    clusters,
+    config::{Table, Watch},
+    supervisor::{self, Supervisor},
 };
 
 /// What is logged, as `target=level` pairs; the environment variable of this name says otherwise.
@@ -21,7 +22,10 @@ const LOG_VARIABLE: &str = "TRESTLE_LOG";
 const LOG_DEFAULT: &str = "error,trestle=info";
 
 /// Runs every route of the table. Returns after a drain.
-pub fn run(table: Table) -> Exit {
+pub fn run(file: &Path) -> Exit {
+    let checked = check::read(file);
+    let Some(table) = checked.table else { return Exit::Wrong };
+    let files = Watch::new(file.to_owned(), checked.inputs);
     log();
     #[cfg(feature = "failpoints")]
     let _places = fail::FailScenario::setup();
@@ -29,24 +33,28 @@ pub fn run(table: Table) -> Exit {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("the runtime does not start: {error}")),
     };
-    let exit = runtime.block_on(carry(table)).map_or_else(|error| failed(&error), |()| Exit::Fine);
+    let exit = runtime.block_on(carry(table, files)).map_or_else(|error| failed(&error), |()| Exit::Fine);
     // Whatever still runs belongs to clients that were told to close and did not.
     runtime.shutdown_background();
     exit
 }
 
-async fn carry(table: Table) -> Result<(), String> {
+async fn carry(table: Table, files: Watch) -> Result<(), String> {
     let metrics = admin::metrics::install()?;
     let listener = admin::listen(table.listen).await?;
     let (shutdown, stopping) = watch::channel(false);
     let (drained, finished) = watch::channel(false);
-    let supervisor = Supervisor::start(&table, &stopping)?;
+    let reload = Arc::new(Notify::new());
+    let signals = on_signals(shutdown, reload.clone()).map_err(|error| format!("signals cannot be heard: {error}"))?;
+    let signals = tokio::spawn(signals);
+    let connect = |cluster: &_| clusters::connect(cluster).map_err(|error| error.problem);
+    let mut supervisor = Supervisor::start(&table, Box::new(connect))?;
     tracing::info!(table = %table.file.display(), routes = table.routes.len(), admin = %table.listen, version = env!("CARGO_PKG_VERSION"), "running");
-    let statuses = Arc::from(supervisor.statuses.clone());
+    let statuses = supervisor.statuses();
     let pages = tokio::spawn(admin::serve(listener, Admin { statuses, metrics: metrics.clone() }, finished));
     let upkeep = tokio::spawn(admin::metrics::upkeep(metrics));
-    let signals = tokio::spawn(on_signals(shutdown).map_err(|error| format!("signals cannot be heard: {error}"))?);
-    supervisor.drained().await;
+    supervisor::follow(&mut supervisor, files, &reload, stopping).await;
+    supervisor.drain().await;
     tracing::info!("every route has drained");
     drained.send_replace(true);
     upkeep.abort();
@@ -54,14 +62,20 @@ async fn carry(table: Table) -> Result<(), String> {
     pages.await.map_err(|error| error.to_string())?.map_err(|error| format!("the admin server ended: {error}"))
 }
 
-/// The first SIGTERM or SIGINT drains. A second one ends the process at once: what was not settled is read again.
-fn on_signals(shutdown: watch::Sender<bool>) -> std::io::Result<impl Future<Output = ()>> {
+/// The first SIGTERM or SIGINT drains. A second one ends the process at once: what was not settled is read again. SIGHUP asks
+/// for a reload; several in a row are one.
+fn on_signals(shutdown: watch::Sender<bool>, reload: Arc<Notify>) -> std::io::Result<impl Future<Output = ()>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hangup = signal(SignalKind::hangup())?;
     Ok(async move {
         loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                _ = hangup.recv() => {
+                    reload.notify_one();
+                    continue;
+                }
             }
             if shutdown.send_replace(true) {
                 tracing::warn!("told to stop a second time: ending at once");

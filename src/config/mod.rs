@@ -1,8 +1,10 @@
 //! The route table: `shape` is what is written, `table` what is meant. In between every mistake is found at once:
 //! `yaml` (text to a tree with places), `recover` (the same behind an error of syntax), `secrets` (`${NAME}`), `conform` (types, by the JSON Schema of `shape`),
 //! `meaning` (names, limits), `policies` (those of routes and their defaults), `options` (the clients' own settings) and `topology` (what routes do to each other).
+//! `inputs` remembers what it was read from, and `watch` notices that this has changed.
 
 mod conform;
+mod inputs;
 mod json_schema;
 mod meaning;
 mod mistake;
@@ -15,16 +17,19 @@ mod secrets;
 mod shape;
 mod table;
 mod topology;
+mod watch;
 mod yaml;
 
 use std::path::Path;
 
+pub use inputs::Inputs;
 pub use mistake::{Mistake, Severity, window_start};
 pub use quantity::{Size, Time};
 pub use secrets::Environment;
 pub(crate) use shape::Rate;
 pub use shape::published_schema;
 pub use table::{Cluster, Endpoint, Hop, Memory, OnGap, Route, Table};
+pub use watch::{LOOK_EVERY, Watch};
 
 use yaml::Span;
 
@@ -38,29 +43,36 @@ pub struct Checked {
     pub mistakes: Vec<Mistake>,
     /// Where everything of the table stands.
     pub places: Option<Places>,
+    /// What it was read from.
+    pub inputs: Inputs,
 }
 
 /// Reads and checks a table, with the environment of this process.
 pub fn load(file: &Path) -> Checked {
-    match read(file) {
-        Ok(text) => check(file, &text, &|name| std::env::var(name).ok()),
-        Err(mistake) => Checked { table: None, mistakes: vec![*mistake], places: None },
+    let mut inputs = Inputs::default();
+    match read(file, &mut inputs) {
+        Ok(text) => {
+            let mut checked = check(file, &text, &|name| std::env::var(name).ok());
+            checked.inputs.extend(inputs);
+            checked
+        }
+        Err(mistake) => Checked { table: None, mistakes: vec![*mistake], places: None, inputs },
     }
 }
 
 /// Checks a table. Reads nothing but the files that `${file:/path}` names, and connects to nothing.
 pub fn check(file: &Path, text: &str, environment: Environment<'_>) -> Checked {
     let recover::Readings { rest, before, mut mistakes } = recover::read(text);
-    let (mut table, mut places) = (None, None);
+    let (mut table, mut places, mut inputs) = (None, None, Inputs::default());
     let mut hidden = Vec::new();
     for mut part in before {
-        hidden.push(secrets::fill(&mut part, text, environment, &mut mistakes));
+        hidden.push(secrets::fill(&mut part, text, environment, &mut inputs, &mut mistakes));
         conform::conform(&part, &shape::schema(), false, &mut mistakes);
     }
     let whole = rest.syntax.is_none();
     match rest.root {
         Some(mut root) => {
-            let secrets = secrets::fill(&mut root, text, environment, &mut mistakes);
+            let secrets = secrets::fill(&mut root, text, environment, &mut inputs, &mut mistakes);
             let value = conform::conform(&root, &shape::schema(), whole, &mut mistakes);
             if whole {
                 table = meaning::check(file, &root, value, &mut mistakes);
@@ -79,7 +91,7 @@ pub fn check(file: &Path, text: &str, environment: Environment<'_>) -> Checked {
     if mistakes.iter().any(|mistake| mistake.severity == Severity::Error) {
         table = None;
     }
-    Checked { table, mistakes, places }
+    Checked { table, mistakes, places, inputs }
 }
 
 /// Where everything of a table stands, for what is found out about it later.
@@ -102,14 +114,10 @@ impl Places {
     }
 }
 
-fn read(file: &Path) -> Result<String, Box<Mistake>> {
+fn read(file: &Path, inputs: &mut Inputs) -> Result<String, Box<Mistake>> {
     let start = Span { line: 1, column: 1, width: 1 };
-    let bytes = std::fs::metadata(file)
-        .and_then(
-            |about| if about.len() > MAX_TABLE { Err(std::io::Error::other("larger than 64 MiB")) } else { Ok(()) },
-        )
-        .and_then(|()| std::fs::read(file))
-        .map_err(|error| Mistake::at(start, format!("cannot read the table: {error}")))?;
+    let bytes =
+        inputs.read(file, MAX_TABLE).map_err(|error| Mistake::at(start, format!("cannot read the table: {error}")))?;
     String::from_utf8(bytes).map_err(|error| {
         let before = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]).into_owned();
         let line = before.matches('\n').count() + 1;

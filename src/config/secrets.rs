@@ -1,8 +1,9 @@
 //! `${NAME}` and `${file:/path}`, filled in for any value; and keeping what is secret out of every message.
 
-use std::io::Read;
+use std::{io, path::Path};
 
 use super::{
+    inputs::Inputs,
     mistake::Mistake,
     yaml::{Kind, Node, Span},
 };
@@ -41,9 +42,15 @@ pub fn is_secret(key: &str) -> bool {
 }
 
 /// Fills in every value of the tree. What cannot be had becomes [`Kind::Unknown`], with a mistake.
-pub fn fill(root: &mut Node, source: &str, environment: Environment<'_>, mistakes: &mut Vec<Mistake>) -> Secrets {
+pub fn fill(
+    root: &mut Node,
+    source: &str,
+    environment: Environment<'_>,
+    inputs: &mut Inputs,
+    mistakes: &mut Vec<Mistake>,
+) -> Secrets {
     let lines = if source.contains("${") { source.lines().collect() } else { Vec::new() };
-    let mut filler = Filler { lines, environment, mistakes, secrets: Secrets::default() };
+    let mut filler = Filler { lines, environment, inputs, mistakes, secrets: Secrets::default() };
     filler.node(root, false);
     // The longest first: one value may hold another.
     filler.secrets.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
@@ -54,6 +61,7 @@ pub fn fill(root: &mut Node, source: &str, environment: Environment<'_>, mistake
 struct Filler<'a> {
     lines: Vec<&'a str>,
     environment: Environment<'a>,
+    inputs: &'a mut Inputs,
     mistakes: &'a mut Vec<Mistake>,
     secrets: Secrets,
 }
@@ -108,10 +116,10 @@ impl Filler<'_> {
         whole.then_some(filled)
     }
 
-    fn value(&self, reference: &str) -> Result<String, (String, &'static str)> {
+    fn value(&mut self, reference: &str) -> Result<String, (String, &'static str)> {
         if let Some(path) = reference.strip_prefix("file:") {
-            let text =
-                read(path).map_err(|e| (format!("cannot read {path}: {e}"), "a file of text that can be read"))?;
+            let text = read(path, self.inputs)
+                .map_err(|e| (format!("cannot read {path}: {e}"), "a file of text that can be read"))?;
             let text = text.strip_suffix('\n').unwrap_or(&text);
             return Ok(text.strip_suffix('\r').unwrap_or(text).to_owned());
         }
@@ -139,13 +147,9 @@ impl Filler<'_> {
     }
 }
 
-fn read(path: &str) -> std::io::Result<String> {
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_FILE {
-        return Err(std::io::Error::other("larger than 1 MiB"));
-    }
-    Ok(text)
+fn read(path: &str, inputs: &mut Inputs) -> io::Result<String> {
+    let bytes = inputs.read(Path::new(path), MAX_FILE)?;
+    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
 }
 
 /// The line with what looks like a secret replaced by as many `*`, so that columns stay true. Works on the text alone:
@@ -203,7 +207,7 @@ mod tests {
         let mut root = yaml::read(text).root.unwrap();
         let mut mistakes = Vec::new();
         let environment = |name: &str| (name == "NAME").then(|| "value".to_owned());
-        let secrets = fill(&mut root, text, &environment, &mut mistakes);
+        let secrets = fill(&mut root, text, &environment, &mut Inputs::default(), &mut mistakes);
         (root, mistakes, secrets)
     }
 

@@ -46,7 +46,8 @@ pub struct Endpoint {
     pub options: BTreeMap<String, String>,
 }
 
-#[derive(Clone, Debug)]
+/// Two that are equal mean the same, clusters included.
+#[derive(Clone, PartialEq, Debug)]
 pub struct Route {
     pub name: String,
     /// One, `deliver`; or two, `stage` and `deliver`, with a `via` between them.

@@ -49,8 +49,8 @@ pub struct HopSpec {
     /// Shared by all hops of the route.
     pub nack_window: Arc<NackWindow>,
     pub revoke_timeout: Duration,
-    /// How long a drain may take.
-    pub grace: Duration,
+    /// How long a drain may take, by what holds when it begins.
+    pub grace: watch::Receiver<Duration>,
     pub max_ahead: MaxAhead,
     /// Whether reading goes on behind a gap, or stands still until a person decides.
     pub go_on_after_gap: bool,
@@ -217,7 +217,8 @@ impl Hop {
                     self.tasks.shutdown().await;
                     self.control.close().await;
                 };
-                let _ = timeout(self.spec.grace, end).await;
+                let grace = *self.spec.grace.borrow();
+                let _ = timeout(grace, end).await;
             }
         }
         ended
@@ -408,7 +409,7 @@ impl Hop {
     async fn drain(&mut self) {
         let HopSpec { route, hop, grace, .. } = &self.spec;
         tracing::info!(route, hop, "draining");
-        let (route, hop, grace) = (route.clone(), *hop, *grace);
+        let (route, hop, grace) = (route.clone(), *hop, *grace.borrow());
         self.partitions.stop(&*self.control);
         self.context.board.drain();
         if timeout(grace, self.finish()).await.is_err() {

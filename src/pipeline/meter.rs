@@ -50,6 +50,8 @@ impl Meter {
         for counter in [&meter.received, &meter.redelivered, &meter.delivered, &meter.order_breaks, &meter.gaps] {
             counter.increment(0);
         }
+        // The hop may have been another one before, by an earlier table.
+        meter.dead_letters_stopped.set(0.0);
         meter
     }
 

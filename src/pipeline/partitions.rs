@@ -15,7 +15,7 @@ use trestle_core::{Batch, LaneKey, PartitionId, SourceControl, Tracker};
 use super::budget::Budget;
 
 /// How far the newest message handed out may be ahead of the settled prefix.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MaxAhead {
     pub messages: usize,
     pub bytes: usize,

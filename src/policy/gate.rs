@@ -9,7 +9,7 @@ use super::backoff::Backoff;
 pub const RELEASE_AFTER: Duration = Duration::from_secs(1);
 
 /// A route's `gate` setting.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GatePolicy {
     /// Failures in a row after which the gate closes whatever their kind.
     pub failures: u32,

@@ -18,7 +18,7 @@ pub enum Order {
 }
 
 /// How a lane sets messages aside.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SetAside {
     pub order: Order,
     /// Messages that may wait apart in one lane; with more the lane waits for them.

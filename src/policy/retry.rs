@@ -7,7 +7,7 @@ use trestle_core::Position;
 use super::backoff::{Backoff, JITTER, MULTIPLIER};
 
 /// A route's `retry` setting.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Retry {
     pub initial: Duration,
     pub max: Duration,

@@ -52,9 +52,14 @@ fn placed(judgement: &Judgement, places: &Places) -> Vec<Mistake> {
 
 /// Reads a table for a command that needs a right one; says what is wrong with it.
 pub fn load(file: &Path) -> Result<Table, Exit> {
+    read(file).table.ok_or(Exit::Wrong)
+}
+
+/// As [`load`], with all that was found out.
+pub fn read(file: &Path) -> Checked {
     let checked = config::load(file);
     report(file, &checked.mistakes);
-    checked.table.ok_or(Exit::Wrong)
+    checked
 }
 
 fn as_json(file: &Path, checked: &Checked, judgement: Option<&Judgement>) -> Value {

@@ -152,7 +152,7 @@ impl Rig {
             rates: self.rates.clone(),
             nack_window: self.nack_window.clone(),
             revoke_timeout: Duration::from_secs(5),
-            grace: Duration::from_secs(30),
+            grace: watch::channel(Duration::from_secs(30)).1,
             max_ahead: self.max_ahead,
             go_on_after_gap: false,
             hung_after: HUNG_AFTER,

@@ -100,7 +100,7 @@ async fn hop(cluster: &Cluster, leg: &Leg, budget: Arc<Budget>, sabotage: Sabota
         rates: leg.rates.clone(),
         nack_window: NackWindow::new(None),
         revoke_timeout: Duration::from_secs(2),
-        grace: Duration::from_secs(5),
+        grace: watch::channel(Duration::from_secs(5)).1,
         max_ahead: MaxAhead { messages: 200, bytes: 1 << 20 },
         go_on_after_gap: true,
         hung_after: HUNG_AFTER,

@@ -13,6 +13,7 @@ mod outages;
 mod partitions;
 mod pressure;
 mod refusals;
+mod reload;
 mod replicas;
 pub mod rig;
 mod storing;

@@ -1,13 +1,12 @@
-//! Starts the hops of every route, starts again what ended, and drains them all.
+//! Sets one hop up as often as it takes, and runs it until it has drained.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use tokio::{
     sync::watch,
-    task::JoinSet,
     time::{Duration, sleep},
 };
 use trestle_core::{
@@ -16,8 +15,7 @@ use trestle_core::{
 use trestle_dlq::DeadLetters;
 
 use crate::{
-    clusters,
-    config::{Cluster, Endpoint, OnGap, Route, Table},
+    config::{Endpoint, OnGap, Route},
     pipeline::{Budget, Ended, Hop, HopSpec, Status, unread},
     policy::{backoff::Backoff, dead_letter_limit::NackWindow, rate::Limiter},
 };
@@ -26,108 +24,32 @@ use crate::{
 const DEAD_LETTER_SUBSCRIPTION: &str = "trestle-dlq";
 /// Partitions of a dead-letter topic.
 const DEAD_LETTER_PARTITIONS: u32 = 1;
-/// What the messages in flight may have of `memory.limit`. The rest is for what clients buffer, for the encoded copies of
-/// what is being sent, and for the process itself.
-const POOL_EIGHTHS: usize = 3;
-/// What all sources together may buffer, as part of `memory.limit`.
-const BUFFERS_EIGHTHS: usize = 1;
-/// A source is allowed to buffer this much however many there are.
-const LEAST_BUFFER: usize = 1 << 20;
 /// Between two attempts to set a hop up.
 const SETUP_DELAYS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
-/// Everything that runs a table.
-pub struct Supervisor {
-    pub statuses: Vec<Arc<Status>>,
-    tasks: JoinSet<()>,
-}
-
 /// One hop with all it needs, to be set up as often as it takes.
-struct Setup {
-    route: Arc<Route>,
-    index: usize,
-    from: Arc<dyn Connector>,
-    to: Arc<dyn Connector>,
-    dead_letters: Arc<dyn Connector>,
-    budget: Arc<Budget>,
-    buffer_bytes: usize,
-    largest_message: usize,
-    grace: Duration,
-    status: Arc<Status>,
+pub(super) struct Setup {
+    pub route: Arc<Route>,
+    pub index: usize,
+    pub from: Arc<dyn Connector>,
+    pub to: Arc<dyn Connector>,
+    pub dead_letters: Arc<dyn Connector>,
+    pub budget: Arc<Budget>,
+    pub buffer_bytes: usize,
+    pub largest_message: usize,
+    /// Of the table that runs, which may be another one by the time of the drain.
+    pub grace: watch::Receiver<Duration>,
+    pub status: Arc<Status>,
     /// Of the hop itself, and of the cluster that it writes to. They outlive the hop, as the window does.
-    rates: Vec<Arc<Limiter>>,
-    nack_window: Arc<NackWindow>,
+    pub rates: Vec<Arc<Limiter>>,
+    pub nack_window: Arc<NackWindow>,
     /// Warnings that were given; they are the same at every attempt.
-    warned: Mutex<BTreeSet<String>>,
-}
-
-impl Supervisor {
-    /// Starts every hop of the table. They drain when `shutdown` turns true.
-    pub fn start(table: &Table, shutdown: &watch::Receiver<bool>) -> Result<Self, String> {
-        let budget = Budget::new(table.memory.limit / 8 * POOL_EIGHTHS, table.memory.largest_message);
-        let sources: usize = table.routes.values().map(|route| route.hops.len()).sum();
-        let buffer_bytes = (table.memory.limit / 8 * BUFFERS_EIGHTHS / sources.max(1)).max(LEAST_BUFFER);
-        let mut connectors = Connectors::default();
-        let (mut statuses, mut tasks) = (Vec::new(), JoinSet::new());
-        let shared: BTreeMap<&str, Option<Arc<Limiter>>> =
-            table.clusters.iter().map(|(name, cluster)| (name.as_str(), Limiter::new(cluster.rate))).collect();
-        for route in table.routes.values() {
-            let nack_window = NackWindow::new(route.dead_letter_limit);
-            for (index, hop) in route.hops.iter().enumerate() {
-                let status = Arc::new(Status::new(&route.name, hop.name));
-                statuses.push(status.clone());
-                let of_cluster = shared.get(hop.to.cluster.name.as_str()).cloned().flatten();
-                let setup = Setup {
-                    route: route.clone(),
-                    index,
-                    from: connectors.get(&hop.from.cluster)?,
-                    to: connectors.get(&hop.to.cluster)?,
-                    dead_letters: connectors.get(&route.dead_letter.cluster)?,
-                    budget: budget.clone(),
-                    buffer_bytes,
-                    largest_message: table.memory.largest_message,
-                    grace: table.grace,
-                    status,
-                    rates: Limiter::new(route.rate).into_iter().chain(of_cluster).collect(),
-                    nack_window: nack_window.clone(),
-                    warned: Mutex::default(),
-                };
-                tasks.spawn(setup.supervise(shutdown.clone()));
-            }
-        }
-        Ok(Supervisor { statuses, tasks })
-    }
-
-    /// Resolves when every hop has drained.
-    pub async fn drained(mut self) {
-        while let Some(ended) = self.tasks.join_next().await {
-            if let Err(error) = ended {
-                // `supervise` catches what its hop does; this is a mistake in the supervisor itself.
-                tracing::error!(%error, "a supervisor ended unexpectedly");
-            }
-        }
-    }
-}
-
-/// One connector a cluster, shared by all that use it.
-#[derive(Default)]
-struct Connectors(BTreeMap<String, Arc<dyn Connector>>);
-
-impl Connectors {
-    fn get(&mut self, cluster: &Cluster) -> Result<Arc<dyn Connector>, String> {
-        if let Some(connector) = self.0.get(&cluster.name) {
-            return Ok(connector.clone());
-        }
-        let connector =
-            clusters::connect(cluster).map_err(|error| format!("cluster {}: {}", cluster.name, error.problem))?;
-        self.0.insert(cluster.name.clone(), connector.clone());
-        Ok(connector)
-    }
+    pub warned: Mutex<BTreeSet<String>>,
 }
 
 impl Setup {
     /// Sets the hop up and runs it until it has drained, however often it takes.
-    async fn supervise(self, mut shutdown: watch::Receiver<bool>) {
+    pub async fn supervise(self, mut shutdown: watch::Receiver<bool>) {
         let (route, hop) = (self.route.name.clone(), self.route.hops[self.index].name);
         let mut backoff = Backoff::new(SETUP_DELAYS.0, SETUP_DELAYS.1, self.index as u64);
         while !*shutdown.borrow() {
@@ -250,9 +172,9 @@ impl Setup {
             topic: hop.from.topic.clone(),
             from: ReadFrom::Earliest,
             follow: false,
-            buffer_bytes: LEAST_BUFFER,
+            buffer_bytes: super::LEAST_BUFFER,
             largest_message: self.largest_message,
-            options: BTreeMap::new(),
+            options: Default::default(),
         }
     }
 
@@ -286,7 +208,7 @@ impl Setup {
             rates: self.rates.clone(),
             nack_window: self.nack_window.clone(),
             revoke_timeout: self.route.revoke_timeout,
-            grace: self.grace,
+            grace: self.grace.clone(),
             max_ahead: self.route.max_ahead,
             go_on_after_gap: hop.on_gap == OnGap::Earliest,
             hung_after: self.route.hung_after,

@@ -1,0 +1,4 @@
+mod applying;
+mod endings;
+mod following;
+mod rig;
