@@ -199,7 +199,7 @@ impl Checker<'_> {
             dead_letter_limit: policies.dead_letter_limit(&route.dead_letter),
             send_timeout: route.send_timeout.0,
             revoke_timeout: route.revoke_timeout.0,
-            hung_after: route.hung_after.0,
+            hung_after: policies.hung_after(route),
             commit_interval: route.commit_interval.0,
             max_ahead: MaxAhead { messages: route.max_ahead.messages as usize, bytes: bytes(route.max_ahead.bytes) },
         }

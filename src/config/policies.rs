@@ -1,6 +1,6 @@
 //! The policies of a route: what it says itself, what `defaults` says for all routes, and whether the two make sense.
 
-use std::{fmt::Display, ops::RangeInclusive};
+use std::{fmt::Display, ops::RangeInclusive, time::Duration};
 
 use serde_json::Value;
 
@@ -15,6 +15,7 @@ use crate::policy::{dead_letter_limit::DeadLetterLimit, gate::GatePolicy, rate::
 const DELAY: RangeInclusive<Time> = Time::millis(1)..=Time::millis(3_600_000);
 const SEND_TIMEOUT: RangeInclusive<Time> = Time::millis(100)..=Time::millis(300_000);
 const HUNG_AFTER: RangeInclusive<Time> = Time::millis(5_000)..=Time::millis(3_600_000);
+const HUNG_AFTER_DEFAULT: Duration = Duration::from_secs(60);
 const MESSAGES_A_SECOND: RangeInclusive<u32> = 1..=100_000_000;
 const BYTES_A_SECOND: RangeInclusive<Size> = Size(1 << 10)..=Size::mib(1 << 20);
 /// One time is remembered for each dead letter of the window.
@@ -90,11 +91,6 @@ impl Policies<'_> {
     pub fn timeouts(&mut self, route: &shape::Route, window: Option<(&str, Time)>) {
         let (send, revoke) = (route.send_timeout, route.revoke_timeout);
         self.within(&["send_timeout"], send, SEND_TIMEOUT);
-        if self.within(&["hung_after"], route.hung_after, HUNG_AFTER) && route.hung_after.0 < send.0 * 2 {
-            let problem = format!("a send may take {send}, the `send_timeout`, without anything being wrong");
-            let mistake = self.at(&["hung_after"], problem);
-            self.mistakes.push(mistake.expected(format!("at least {}", Time(send.0 * 2))));
-        }
         if send > revoke {
             let problem = format!(
                 "a partition that is taken away waits for its sends for the `revoke_timeout` of {revoke}, and a send may take {send}: \
@@ -113,6 +109,17 @@ impl Policies<'_> {
             let mistake = self.at(&["revoke_timeout"], problem);
             self.mistakes.push(mistake.expected(expected));
         }
+    }
+
+    pub fn hung_after(&mut self, route: &shape::Route) -> Duration {
+        let (send, least) = (route.send_timeout, Time(route.send_timeout.0 * 2));
+        let Some(written) = route.hung_after else { return least.0.max(HUNG_AFTER_DEFAULT) };
+        if self.within(&["hung_after"], written, HUNG_AFTER) && written < least {
+            let problem = format!("a send may take {send}, the `send_timeout`, without anything being wrong");
+            let mistake = self.at(&["hung_after"], problem);
+            self.mistakes.push(mistake.expected(format!("at least {least}")));
+        }
+        written.0
     }
 
     fn delays(&mut self, policy: &'static str, initial: Time, max: Time) {

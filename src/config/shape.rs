@@ -63,9 +63,9 @@ pub struct Route {
     /// How long a partition that is being taken away waits for the sends in flight.
     #[serde(default = "revoke_timeout")]
     pub revoke_timeout: Time,
-    /// How long a part may say nothing although something is waited for, before its hop is set up anew.
-    #[serde(default = "hung_after")]
-    pub hung_after: Time,
+    /// How long a part may say nothing although something is waited for, before its hop is set up anew. Default: 1m, or twice
+    /// the `send_timeout` if that is longer.
+    pub hung_after: Option<Time>,
     /// How often settled positions are committed at the source. What settled since is repeated after a kill.
     #[serde(default = "commit_interval")]
     pub commit_interval: Time,
@@ -391,10 +391,6 @@ impl Default for Shutdown {
 
 const fn send_timeout() -> Time {
     Time::millis(3_000)
-}
-
-const fn hung_after() -> Time {
-    Time::millis(60_000)
 }
 
 const fn set_aside() -> u32 {

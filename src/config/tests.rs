@@ -305,6 +305,20 @@ fn an_order_and_how_much_may_wait_apart_are_the_routes_or_the_default() {
 }
 
 #[test]
+fn what_hangs_is_told_from_what_is_slow() {
+    let table = |rest: &str| {
+        let route = "routes:\n  x:\n    from: { cluster: a, topic: t }\n    to: { cluster: a, topic: u }\n";
+        checked(&format!("{route}    {rest}\n{CLUSTERS}"))
+    };
+    let hung_after = |rest: &str| table(rest).table.unwrap().routes["x"].hung_after.as_secs();
+    assert_eq!(hung_after("stamp: false"), 60);
+    assert_eq!(hung_after("revoke_timeout: 2m\n    send_timeout: 50s\nshutdown: { grace: 5m }"), 100);
+    assert_eq!(hung_after("hung_after: 10s"), 10);
+    let mistakes = table("hung_after: 5s").mistakes;
+    assert_eq!((mistakes.len(), mistakes[0].line, mistakes[0].expected.as_deref()), (1, 5, Some("at least 6s")));
+}
+
+#[test]
 fn topics_that_a_cluster_cannot_have_together_are_refused() {
     let routes = "routes:\n  x: { from: { cluster: a, topic: a.b }, to: { cluster: a, topic: a_b } }\n";
     assert_eq!(said(routes), ["2:67 `a_b` and `a.b` cannot both exist on one cluster"]);

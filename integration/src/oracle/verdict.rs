@@ -20,7 +20,7 @@ pub struct Seen {
 }
 
 /// What is wrong, each as the numbers of messages; see `fmt` for the words.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// Distinct messages in the target, and among the dead letters.
     pub delivered: usize,

@@ -1,13 +1,16 @@
 //! Something is missing or forbidden until somebody mends it.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tokio::time::sleep;
 use trestle_integration::{
     Brokers, Pulsar, Settings,
-    oracle::{Load, Row, Shape},
+    oracle::{Load, Row, Shape, Verdict},
     until,
 };
 
@@ -141,6 +144,50 @@ async fn while_the_dead_letter_topic_is_down_a_poisoned_partition_waits_and_the_
     until("all is acknowledged", SOON, past).await?;
     let fault = "dead-letter topic down, a poison message".into();
     Row { fault, ledger: &ledger, verdict: &verdict, recovered: None, bridge: &bridge }.record()?;
+    bridge.fine();
+    Ok(())
+}
+
+#[tokio::test]
+async fn with_order_key_only_the_key_of_a_poison_message_waits_while_the_dead_letter_topic_is_down() -> Result<()> {
+    let shared = Brokers::shared().await?;
+    let letters = Pulsar::start().await?;
+    let shape = |number| if number == POISON { Shape::Large((5 << 20) - 4_096) } else { Shape::Plain };
+    let load = Load { shape, ..Load::new("", 3_000) };
+    let mut job = Job::prepare(Site::of(&shared.kafka, &shared.pulsar, &shared.rocketmq), "waits-apart", load).await?;
+    job.extra.route = "order: key".into();
+    job.letters_at = Some((letters.url.clone(), letters.admin.clone()));
+    let mut bridge = job.ready().await?;
+    let mut target = job.target().await?;
+    letters.broker.kill().await?;
+    let writer = job.write(500)?;
+    written(&writer, POISON + 1).await?;
+    says(&bridge, &["/deliver", "dead"]).await?;
+    let ledger = writer.finish().await?;
+    let load = job.load.clone();
+    let key = |number: &u64| load.message(*number).key;
+    let waits = |number: &u64| *number >= POISON && key(number) == key(&POISON);
+    let others = ledger.confirmed.keys().filter(|number| !waits(number)).count();
+    ensure!(others < ledger.confirmed.len() - 1, "nothing but the poison itself has to wait");
+    job.arrived(&mut target, others, SOON).await.with_context(|| bridge.about())?;
+    ensure!(!target.numbers().iter().any(waits), "something of the poisoned key has passed it");
+
+    letters.broker.start().await?;
+    let verdict = job.judged(&mut target, &ledger).await.with_context(|| bridge.about())?;
+    println!("{verdict}");
+    // What was set aside is delivered behind messages of other keys, as was asked for.
+    Verdict { reordered: Vec::new(), ..verdict.clone() }.sound()?;
+    ensure!(verdict.dead.iter().eq([&POISON]), "{verdict}");
+    let mut seen: Vec<_> =
+        target.seen.iter().filter_map(|seen| Some((seen.partition, seen.offset, seen.number?))).collect();
+    seen.sort_unstable();
+    let mut newest = BTreeMap::new();
+    let mut first = BTreeSet::new();
+    for (_, _, number) in seen.into_iter().filter(|(_, _, number)| first.insert(*number)) {
+        let before = newest.insert(key(&number), number);
+        ensure!(before < Some(number), "{number} came behind {before:?} of its key");
+    }
+    bridge.ready(SOON).await?;
     bridge.fine();
     Ok(())
 }
