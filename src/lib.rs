@@ -6,6 +6,8 @@ pub mod commands;
 pub mod config;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod letters;
+pub mod patience;
 pub mod pipeline;
 pub mod policy;
 pub mod supervisor;

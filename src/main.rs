@@ -78,7 +78,7 @@ enum Command {
 const RUN: &str = "\
 The first signal drains: what is in flight is delivered and committed. A second one ends at once and loses nothing.
 SIGHUP, or a table that has changed, reloads: routes that mean the same are not touched; a wrong table changes nothing.
-The admin pages /livez, /readyz and /metrics are served on `admin.listen` of the table.
+The admin pages /livez, /readyz, /metrics and the API under /api/v1 are served on `admin.listen` of the table.
 TRESTLE_LOG chooses what is logged, as in TRESTLE_LOG=debug or TRESTLE_LOG=error,trestle=info.
 
 Exit codes: 0 drained, 1 it failed while running, 2 the table is wrong

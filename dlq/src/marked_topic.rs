@@ -96,14 +96,7 @@ fn write(group: &str, partition: PartitionId, position: Position) -> Message {
 
 fn read(message: &Message) -> Option<(PartitionId, Position)> {
     let (partition, position) = std::str::from_utf8(message.key.as_ref()?).ok()?.split_once('/')?;
-    let position = match position.split(':').collect::<Vec<_>>()[..] {
-        [offset] => Position::Offset(offset.parse().ok()?),
-        [ledger, entry, index] => {
-            Position::Entry { ledger: ledger.parse().ok()?, entry: entry.parse().ok()?, index: index.parse().ok()? }
-        }
-        _ => return None,
-    };
-    Some((PartitionId(partition.parse().ok()?), position))
+    Some((PartitionId(partition.parse().ok()?), position.parse().ok()?))
 }
 
 impl Marks for MarkedTopic {

@@ -117,6 +117,11 @@ impl Bridge {
         http::request("GET", &self.admin, "/readyz", "").await
     }
 
+    /// A request to its admin pages; gives status and body.
+    pub async fn ask(&self, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
+        http::request(method, &self.admin, path, body).await
+    }
+
     pub async fn metrics(&self) -> Result<Metrics> {
         let (status, body) = http::request("GET", &self.admin, "/metrics", "").await?;
         ensure!(status == 200, "the metrics page answers {status}");

@@ -1,10 +1,17 @@
-//! HTTP for operators: health, readiness and metrics.
+//! HTTP for operators: health, readiness, metrics, and the API.
 
+mod api;
 pub mod metrics;
 
-use std::{io::ErrorKind, net::SocketAddr};
+use std::{io::ErrorKind, net::SocketAddr, sync::Arc};
 
-use axum::{Router, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    http::StatusCode,
+    middleware,
+    routing::{MethodRouter, get},
+};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     net::TcpListener,
@@ -12,6 +19,7 @@ use tokio::{
     time::{Duration, Instant, sleep},
 };
 
+pub use self::api::Api;
 use crate::supervisor::Statuses;
 
 /// What the pages are made of.
@@ -20,6 +28,17 @@ pub struct Admin {
     /// Of the hops there are now.
     pub statuses: watch::Receiver<Statuses>,
     pub metrics: PrometheusHandle,
+    /// Where it is served.
+    pub listen: SocketAddr,
+    pub api: Arc<Api>,
+}
+
+/// What is served under one path.
+pub struct Page {
+    pub path: &'static str,
+    /// As the API's document names them.
+    pub methods: &'static [&'static str],
+    pub handler: MethodRouter<Admin>,
 }
 
 impl Admin {
@@ -34,7 +53,8 @@ pub async fn serve(listener: TcpListener, admin: Admin, mut stop: watch::Receive
         // A sender that is gone says the same.
         let _ = stop.wait_for(|stop| *stop).await;
     };
-    axum::serve(listener, router(admin)).with_graceful_shutdown(stopped).await
+    let service = router(admin).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service).with_graceful_shutdown(stopped).await
 }
 
 /// How long a taken address is waited for: an instance that was just killed may hold it while the system buries it.
@@ -53,14 +73,24 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
 }
 
 fn router(admin: Admin) -> Router {
-    Router::new()
-        .route("/livez", get(async || "ok\n"))
-        .route("/readyz", get(readyz))
-        .route(
-            "/metrics",
-            get(async |State(admin): State<Admin>| metrics::of(&admin.metrics.render(), &admin.statuses())),
-        )
+    let pages = pages().into_iter().fold(Router::new(), |router, page| router.route(page.path, page.handler));
+    pages
+        .fallback(api::nothing_here)
+        .layer(middleware::from_fn_with_state(admin.clone(), api::guarded))
         .with_state(admin)
+}
+
+/// All that is served. The API's document has the same.
+fn pages() -> Vec<Page> {
+    let page = |path, handler| Page { path, methods: &["get"], handler };
+    let page_of_metrics = async |State(admin): State<Admin>| metrics::of(&admin.metrics.render(), &admin.statuses());
+    let mut pages = vec![
+        page("/livez", get(async || "ok\n")),
+        page("/readyz", get(readyz)),
+        page("/metrics", get(page_of_metrics)),
+    ];
+    pages.extend(api::pages());
+    pages
 }
 
 /// 200 when every hop flows; else 503, and a line for each reason.
@@ -76,15 +106,16 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::pipeline::Status;
 
     fn admin() -> (Admin, watch::Sender<Statuses>) {
         let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
         let (sender, statuses) = watch::channel(Statuses::from([]));
-        (Admin { statuses, metrics }, sender)
+        let table =
+            crate::config::check(std::path::Path::new("t"), "clusters: {}\nroutes: {}", &|_| None).table.unwrap();
+        let api = Arc::new(Api::new(watch::channel(Arc::new(table)).1, watch::channel(false).1));
+        (Admin { statuses, metrics, listen: ([127, 0, 0, 1], 9464).into(), api }, sender)
     }
 
     #[tokio::test]

@@ -14,10 +14,11 @@ pub mod verify;
 use std::{
     io::{self, Write},
     process::ExitCode,
-    time::{Duration, UNIX_EPOCH},
 };
 
 use clap::ValueEnum;
+
+pub use crate::letters::date;
 
 /// How a command ended; the numbers are a contract.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,16 +49,6 @@ pub enum Output {
 /// Writes a command's answer to standard output. A reader that went away is no error.
 pub fn answer(text: &str) {
     let _ = io::stdout().lock().write_all(text.as_bytes());
-}
-
-/// Of milliseconds since 1970-01-01T00:00Z.
-pub fn date(millis: i64) -> String {
-    match u64::try_from(millis) {
-        Ok(millis) if millis < 253_402_300_800_000 => {
-            humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(millis)).to_string()
-        }
-        _ => format!("{millis} ms"),
-    }
 }
 
 /// Rows as lines, every cell below the one above it.

@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::time::timeout;
 use trestle_core::{Excerpt, Fault, ReadFrom, Reader, ReaderSpec};
 
-use super::asking::{is_passing, open};
 use crate::{
     clusters::{self, Use},
     config::{Endpoint, Table},
+    patience::{is_passing, open},
 };
 
 /// Bytes that a client may buffer.
@@ -87,7 +87,7 @@ impl Reading {
             largest_message,
             options: endpoint.options.clone(),
         };
-        let reader = open(endpoint, patience, async || connector.reader(spec.clone()).await).await?;
+        let reader = open(endpoint, patience, || connector.reader(spec.clone())).await?;
         let (name, read) = (endpoint.to_string(), BTreeMap::new());
         Ok(reader.map(|reader| Reading { reader, name, patience, read, disturbed: None }))
     }

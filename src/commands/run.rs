@@ -10,7 +10,7 @@ use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::Subscriber
 
 use super::{Exit, check};
 use crate::{
-    admin::{self, Admin},
+    admin::{self, Admin, Api},
     clusters,
     config::{Table, Watch},
     supervisor::{self, Supervisor},
@@ -50,8 +50,9 @@ async fn carry(table: Table, files: Watch) -> Result<(), String> {
     let connect = |cluster: &_| clusters::connect(cluster).map_err(|error| error.problem);
     let mut supervisor = Supervisor::start(&table, Box::new(connect))?;
     tracing::info!(table = %table.file.display(), routes = table.routes.len(), admin = %table.listen, version = env!("CARGO_PKG_VERSION"), "running");
-    let statuses = supervisor.statuses();
-    let pages = tokio::spawn(admin::serve(listener, Admin { statuses, metrics: metrics.clone() }, finished));
+    let api = Arc::new(Api::new(supervisor.table(), stopping.clone()));
+    let admin = Admin { statuses: supervisor.statuses(), metrics: metrics.clone(), listen: table.listen, api };
+    let pages = tokio::spawn(admin::serve(listener, admin, finished));
     let upkeep = tokio::spawn(admin::metrics::upkeep(metrics));
     supervisor::follow(&mut supervisor, files, &reload, stopping).await;
     supervisor.drain().await;

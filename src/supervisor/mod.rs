@@ -46,7 +46,7 @@ type NewRoute = (Arc<Route>, Vec<Setup>);
 /// Everything that runs a table, and the tables that follow it.
 pub struct Supervisor {
     /// What runs. `listen` and `memory` stay those of the start.
-    table: Table,
+    table: watch::Sender<Arc<Table>>,
     connect: Connect,
     shared: AllShared,
     budget: Arc<Budget>,
@@ -73,7 +73,7 @@ impl Supervisor {
     /// Starts every hop of the table.
     pub fn start(table: &Table, connect: Connect) -> Result<Self, String> {
         let mut supervisor = Supervisor {
-            table: Table { routes: BTreeMap::new(), ..table.clone() },
+            table: watch::Sender::new(Arc::new(Table { routes: BTreeMap::new(), ..table.clone() })),
             connect,
             shared: AllShared::new(),
             budget: Budget::new(table.memory.limit / 8 * POOL_EIGHTHS, table.memory.largest_message),
@@ -93,8 +93,9 @@ impl Supervisor {
     pub fn apply(&mut self, table: &Table) -> Result<Applied, String> {
         // Whatever can fail comes first.
         let shared = shared::of(table.routes.values(), &self.shared, &self.connect)?;
-        let difference = Difference::between(&self.table.routes, &table.routes);
-        let needs_restart = needs_restart(&self.table, table);
+        let running = self.table.borrow().clone();
+        let difference = Difference::between(&running.routes, &table.routes);
+        let needs_restart = needs_restart(&running, table);
         let new = difference.added.iter().chain(&difference.changed).filter_map(|name| table.routes.get(name));
         let setups = self.setups(&new.collect::<Vec<_>>(), table, &shared)?;
         self.shared = shared;
@@ -111,11 +112,17 @@ impl Supervisor {
             let run = Run::start(route.clone(), setups, in_its_way.map(Run::ending).collect());
             self.running.insert(route.name.clone(), run);
         }
-        self.table = Table { listen: self.table.listen, memory: self.table.memory, ..table.clone() };
+        let table = Table { listen: running.listen, memory: running.memory, ..table.clone() };
+        self.table.send_replace(Arc::new(table));
         self.statuses.send_replace(self.running.values().flat_map(|run| run.statuses.iter().cloned()).collect());
         self.generation += 1;
         metrics::gauge!("trestle_config_generation").set(self.generation as f64);
         Ok(Applied { generation: self.generation, difference, needs_restart })
+    }
+
+    /// Follows the table that runs.
+    pub fn table(&self) -> watch::Receiver<Arc<Table>> {
+        self.table.subscribe()
     }
 
     /// Follows which hops there are.
@@ -136,13 +143,15 @@ impl Supervisor {
         let staying: Vec<&Run> = self.running.values().filter(stays).collect();
         let kept =
             staying.iter().map(|run| (run.statuses.len(), run.buffers)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-        let buffer_bytes = buffer_bytes(self.table.memory.limit, new.iter().map(|route| route.hops.len()).sum(), kept);
+        let buffer_bytes =
+            buffer_bytes(self.table.borrow().memory.limit, new.iter().map(|route| route.hops.len()).sum(), kept);
         let setups = |route: &&Arc<Route>| Ok(((*route).clone(), self.setups_of(route, shared, buffer_bytes)?));
         new.iter().map(setups).collect()
     }
 
     fn setups_of(&self, route: &Arc<Route>, shared: &AllShared, buffer_bytes: usize) -> Result<Vec<Setup>, String> {
         let nack_window = NackWindow::new(route.dead_letter_limit);
+        let largest_message = self.table.borrow().memory.largest_message;
         let of = |cluster: &str| shared.get(cluster).ok_or_else(|| format!("cluster {cluster} is not connected"));
         let setup = |(index, hop): (usize, &Hop)| {
             let to = of(&hop.to.cluster.name)?;
@@ -154,7 +163,7 @@ impl Supervisor {
                 dead_letters: of(&route.dead_letter.cluster.name)?.connector.clone(),
                 budget: self.budget.clone(),
                 buffer_bytes,
-                largest_message: self.table.memory.largest_message,
+                largest_message,
                 grace: self.grace.subscribe(),
                 status: Arc::new(Status::new(&route.name, hop.name)),
                 rates: Limiter::new(route.rate).into_iter().chain(to.limiter.clone()).collect(),

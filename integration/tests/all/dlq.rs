@@ -230,3 +230,97 @@ async fn letters_are_kept_replayed_and_purged_on_every_protocol() -> Result<()> 
     }
     Ok(())
 }
+
+/// The letters of a case's route, over HTTP.
+struct Http<'a>(&'a Case, &'a Bridge);
+
+impl Http<'_> {
+    async fn ask(&self, method: &str, rest: &str, body: &str) -> Result<(u16, Value)> {
+        let path = format!("/api/v1/routes/{}/dead-letters{rest}", self.0.name);
+        let (status, body) = self.1.ask(method, &path, body).await?;
+        Ok((status, serde_json::from_str(&body).with_context(|| format!("{method} {path}: {body}"))?))
+    }
+
+    async fn fine(&self, method: &str, rest: &str, body: &str) -> Result<Value> {
+        let (status, json) = self.ask(method, rest, body).await?;
+        ensure!(status == 200, "{method} {rest} {body}: {status} {json}");
+        Ok(json)
+    }
+}
+
+#[tokio::test]
+async fn letters_are_listed_shown_replayed_and_purged_over_http() -> Result<()> {
+    let letters = |name: &str| format!("cluster: staging, topic: \"persistent://public/dlq-pulsar-bridge/{name}\"");
+    let case = Case::new("over-http", letters).await?;
+    let bridge = case.bridge().await?;
+    let bad = case.send(30, "3KiB").await?;
+    case.until_letters(30).await.with_context(|| bridge.about())?;
+    let http = Http(&case, &bridge);
+
+    // Page by page, while letters in front of the next page are given up.
+    let first = http.fine("GET", "?limit=10&cause=too_large", "").await?;
+    ensure!(first["count"] == 30 && first["more"] == 20, "{first}");
+    let id = |page: &Value, nth: usize| page["letters"][nth]["id"].as_str().map(str::to_owned).context("no id");
+    let (given_up, kept) = (id(&first, 3)?, id(&first, 4)?);
+    let selection = format!(r#"{{ "selection": {{ "id": "{given_up}" }}"#);
+    let would = http.fine("POST", "/purge", &format!("{selection} }}")).await?;
+    ensure!(would["dry_run"] == true && would["letters"] == 1 && case.letters().await? == 30, "{would}");
+    let purged = http.fine("POST", "/purge", &format!(r#"{selection}, "confirm": true }}"#)).await?;
+    ensure!(purged["dry_run"] == false && purged["letters"] == 1 && purged["stopped"] == false, "{purged}");
+    ensure!(case.letters().await? == 29, "purged more or less than one");
+    let next = first["next"].as_str().context("no next page")?;
+    let second = http.fine("GET", &format!("?limit=20&next={next}"), "").await?;
+    ensure!(second["count"] == 20 && second["next"].is_null(), "{second}");
+    let mut listed: Vec<String> = (0..10).map(|nth| id(&first, nth)).collect::<Result<_>>()?;
+    listed.extend((0..20).map(|nth| id(&second, nth)).collect::<Result<Vec<_>>>()?);
+    listed.sort();
+    listed.dedup();
+    ensure!(listed.len() == 30, "a letter is on two pages: {listed:?}");
+    let none = http.fine("GET", "?cause=timeout", "").await?;
+    ensure!(none["count"] == 0 && none["letters"] == serde_json::json!([]), "{none}");
+
+    let shown = http.fine("GET", &format!("/{kept}?body=hex"), "").await?;
+    let body = shown["body"].as_str().context("no body")?;
+    ensure!(shown["bytes"] == 3072 && body.len() == 2 * 3072 && shown["cause"] == "too_large", "{shown}");
+    ensure!(shown["headers"].as_array().is_some_and(|headers| !headers.is_empty()), "{shown}");
+    let (status, gone) = http.ask("GET", &format!("/{given_up}"), "").await?;
+    ensure!(status == 404 && gone["detail"].as_str().is_some_and(|why| why.contains(&given_up)), "{status} {gone}");
+    let stats = http.fine("GET", "/stats", "").await?;
+    ensure!(stats["letters"] == 29 && stats["by_hour"][0]["cause"] == "too_large", "{stats}");
+
+    // Before the repair, a letter comes back with one replay more.
+    let one = format!(r#"{{ "selection": {{ "id": "{kept}" }}, "confirm": true }}"#);
+    let early = http.fine("POST", "/replay", &one).await?;
+    ensure!(early["returned"] == 1 && early["delivered"] == 0, "{early}");
+    ensure!(http.fine("GET", &format!("/{kept}"), "").await?["replays"] == 1, "not counted");
+    case.widen().await?;
+    let plan = http.fine("POST", "/replay", "{}").await?;
+    ensure!(plan["letters"] == 29 && plan["would"][0]["to"] == format!("main/{}-out", case.name), "{plan}");
+    ensure!(case.letters().await? == 29, "a plan has done something");
+    // Slowly enough to be asked a second time meanwhile.
+    let slowly = r#"{ "confirm": true, "rate": 10 }"#;
+    let second = async {
+        until("a replay is under way", SOON, || async {
+            Ok((bridge.log_lines("are being replayed over HTTP")?.len() == 2).then_some(()))
+        })
+        .await?;
+        http.ask("POST", "/purge", r#"{ "confirm": true }"#).await
+    };
+    let (replayed, second) = tokio::join!(http.fine("POST", "/replay", slowly), second);
+    let (replayed, (status, refused)) = (replayed?, second?);
+    ensure!(status == 409, "{status} {refused}");
+    ensure!(replayed["delivered"] == 29 && replayed["stopped"] == false, "{replayed}");
+    ensure!(case.letters().await? == 0, "letters are left");
+    let read = case.read(&bad).await?;
+    let count = |kind: &str| read.json[kind]["count"].as_u64();
+    ensure!(read.json["arrived"] == 29 && read.json["dead_lettered"] == 1, "{}", read.text);
+    ensure!((count("repeated"), count("changed")) == (Some(0), Some(0)), "{}", read.text);
+
+    for (line, says) in [("were purged over HTTP", "\"letters\":1"), ("were replayed over HTTP", "\"delivered\":29")] {
+        let said = bridge.log_lines(line)?;
+        let told = |words: &str| said.iter().any(|line| line.contains(words) && line.contains("\"peer\":\"127.0.0.1:"));
+        ensure!(told(says) && told(&case.name), "{said:#?}");
+    }
+    bridge.fine();
+    Ok(())
+}

@@ -2,12 +2,12 @@
 
 use clap::Args;
 use serde_json::{Value, json};
-use trestle_dlq::Letter;
 
 use super::selection::Selection;
 use crate::{
     commands::{Exit, Output, answer, asking::Failure, columns, date},
     config::Table,
+    letters::{After, Listed, Page, as_json, page, readable},
 };
 
 #[derive(Args)]
@@ -39,37 +39,22 @@ Examples:
 
 impl Ls {
     pub async fn run(&self, table: &Table) -> Result<Exit, Failure> {
-        let (mut page, mut seen, mut foreign) = (Vec::new(), 0, 0);
-        for topic in self.selection.topics(table)? {
-            let Some(mut letters) = self.selection.open(&topic, table.memory.largest_message).await? else { continue };
-            while let Some(letter) = letters.next().await? {
-                if !self.selection.takes(&letter) {
-                    continue;
-                }
-                seen += 1;
-                if seen > self.skip && page.len() < self.limit as usize {
-                    // Bodies are not for lists.
-                    let mut letter = letter;
-                    let bytes = letter.message.value.take().map(|value| value.len());
-                    page.push((topic.to_string(), letter, bytes));
-                }
-            }
-            foreign += letters.foreign();
-        }
-        let more = seen.saturating_sub(self.skip + page.len() as u64);
+        let pick = self.selection.pick(table)?;
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        let Page { letters, count, more, foreign, .. } = page(&pick, After::default(), self.skip, limit).await?;
+        let upto = self.skip + letters.len() as u64;
         match self.output {
             Output::Json => {
-                let letters: Vec<Value> =
-                    page.iter().map(|(topic, letter, bytes)| as_json(topic, letter, *bytes)).collect();
+                let listed: Vec<Value> = letters.iter().map(|l| as_json(&l.topic, &l.letter, l.bytes)).collect();
                 answer(&format!(
                     "{:#}\n",
-                    json!({ "letters": letters, "count": seen, "more": more, "foreign": foreign })
+                    json!({ "letters": listed, "count": count, "more": more, "foreign": foreign })
                 ));
             }
             Output::Text => {
-                answer(&text(&page));
+                answer(&text(&letters));
                 if more > 0 {
-                    answer(&format!("{more} more: --skip {}\n", self.skip + page.len() as u64));
+                    answer(&format!("{more} more: --skip {upto}\n"));
                 }
                 if foreign > 0 {
                     answer(&format!("note: {foreign} messages there are no whole dead letters, and are left alone\n"));
@@ -80,9 +65,9 @@ impl Ls {
     }
 }
 
-fn text(page: &[(String, Letter, Option<usize>)]) -> String {
+fn text(page: &[Listed]) -> String {
     let heading = ["last failed", "route", "hop", "cause", "target", "source", "key", "bytes", "replays", "id"];
-    let row = |(_, letter, bytes): &(String, Letter, Option<usize>)| {
+    let row = |Listed { letter, bytes, .. }: &Listed| {
         [
             letter.last_failed.map(date).unwrap_or_default(),
             letter.route.clone(),
@@ -100,37 +85,4 @@ fn text(page: &[(String, Letter, Option<usize>)]) -> String {
         true => "no letters\n".into(),
         false => columns(&std::iter::once(heading.map(str::to_owned)).chain(page.iter().map(row)).collect::<Vec<_>>()),
     }
-}
-
-/// Bytes as people read them; what is no text is escaped.
-pub fn readable(bytes: &[u8]) -> String {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => {
-            text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
-        }
-        Err(_) => bytes.escape_ascii().to_string(),
-    }
-}
-
-/// All but its body.
-pub fn as_json(topic: &str, letter: &Letter, bytes: Option<usize>) -> Value {
-    json!({
-        "id": letter.id,
-        "topic": topic,
-        "partition": letter.partition.0,
-        "positions": letter.positions.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "route": letter.route,
-        "hop": letter.hop,
-        "origin": letter.origin,
-        "target": letter.target,
-        "source": letter.source,
-        "cause": letter.cause,
-        "error": letter.error,
-        "attempts": letter.attempts,
-        "first_failed": letter.first_failed,
-        "last_failed": letter.last_failed,
-        "replays": letter.replays,
-        "key": letter.message.key.as_deref().map(readable),
-        "bytes": bytes,
-    })
 }

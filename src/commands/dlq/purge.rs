@@ -8,10 +8,8 @@ use super::selection::Selection;
 use crate::{
     commands::{Exit, answer, asking::Failure},
     config::Table,
+    letters::give_up,
 };
-
-/// Letters that are given up at a time.
-const WINDOW: usize = 100;
 
 #[derive(Args)]
 #[command(after_help = HELP)]
@@ -38,44 +36,14 @@ impl Purge {
         if !self.yes && !io::stdin().is_terminal() {
             return Err(Failure::Wrong("nobody can be asked without a terminal: --yes gives the letters up".into()));
         }
-        let count = self.each(table, false).await?;
+        let pick = self.selection.pick(table)?;
+        let count = give_up(&pick, false, || false).await?.letters;
         if !self.yes && !asked(count) {
             return Err(Failure::Failed("nothing is given up".into()));
         }
-        let given_up = self.each(table, true).await?;
+        let given_up = give_up(&pick, true, || false).await?.letters;
         answer(&format!("{given_up} letters are given up\n"));
         Ok(Exit::Fine)
-    }
-
-    /// Counts the letters, and gives them up if it is meant.
-    async fn each(&self, table: &Table, meant: bool) -> Result<u64, Failure> {
-        let mut count = 0;
-        for topic in self.selection.topics(table)? {
-            let Some(mut letters) = self.selection.open(&topic, table.memory.largest_message).await? else { continue };
-            let mut window = Vec::new();
-            loop {
-                let letter = letters.next().await?;
-                let end = letter.is_none();
-                match letter {
-                    Some(letter) if self.selection.takes(&letter) => {
-                        count += 1;
-                        window.push(letter);
-                    }
-                    Some(letter) => letters.leave(&letter),
-                    None => {}
-                }
-                if meant && (end || window.len() == WINDOW) {
-                    letters.handled(&window).await?;
-                }
-                if end || window.len() == WINDOW {
-                    window.clear();
-                }
-                if end {
-                    break;
-                }
-            }
-        }
-        Ok(count)
     }
 }
 

@@ -4,17 +4,12 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use trestle_dlq::Letter;
 
-use super::{
-    ls::{as_json, readable},
-    selection::Selection,
-};
+use super::selection::Selection;
 use crate::{
     commands::{Exit, Output, answer, asking::Failure, date},
     config::Table,
+    letters::{as_json, find, hex, readable},
 };
-
-/// Bytes of a line of hex.
-const LINE: usize = 16;
 
 #[derive(Args)]
 #[command(after_help = HELP)]
@@ -54,20 +49,14 @@ Examples:
 
 impl Show {
     pub async fn run(&self, table: &Table) -> Result<Exit, Failure> {
-        let mut shown = Vec::new();
-        for topic in self.selection.topics(table)? {
-            let Some(mut letters) = self.selection.open(&topic, table.memory.largest_message).await? else { continue };
-            while shown.len() < self.limit {
-                let Some(letter) = letters.next().await? else { break };
-                if !self.selection.takes(&letter) {
-                    continue;
-                }
-                shown.push(match self.output {
-                    Output::Json => self.json(&topic.to_string(), &letter).to_string(),
-                    Output::Text => self.text(&topic.to_string(), &letter),
-                });
-            }
-        }
+        let found = find(&self.selection.pick(table)?, self.limit).await?;
+        let shown: Vec<String> = found
+            .iter()
+            .map(|(topic, letter)| match self.output {
+                Output::Json => self.json(topic, letter).to_string(),
+                Output::Text => self.text(topic, letter),
+            })
+            .collect();
         match (shown.is_empty(), self.output) {
             (true, _) => {
                 return Err(Failure::Failed("there is no such letter; `trestle dlq ls` lists what there is".into()));
@@ -131,31 +120,5 @@ impl Show {
             Body::Hex => hex(value),
             Body::None => String::new(),
         }
-    }
-}
-
-/// Lines of offset, bytes and what of them is ASCII.
-fn hex(value: &[u8]) -> String {
-    let line = |(number, bytes): (usize, &[u8])| {
-        let hex: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let shown = |byte: &u8| if byte.is_ascii_graphic() || *byte == b' ' { char::from(*byte) } else { '.' };
-        let text: String = bytes.iter().map(shown).collect();
-        format!("{:08x}  {:width$}  {text}\n", number * LINE, hex.join(" "), width = LINE * 3 - 1)
-    };
-    value.chunks(LINE).enumerate().map(line).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hex_has_offsets_bytes_and_text() {
-        let lines = hex(b"0123456789abcdef\x00\xff z");
-        assert_eq!(
-            lines,
-            "00000000  30 31 32 33 34 35 36 37 38 39 61 62 63 64 65 66  0123456789abcdef\n\
-             00000010  00 ff 20 7a                                      .. z\n"
-        );
     }
 }

@@ -1,7 +1,5 @@
 //! `trestle dlq stats`.
 
-use std::collections::BTreeMap;
-
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -9,9 +7,8 @@ use super::selection::Selection;
 use crate::{
     commands::{Exit, Output, answer, asking::Failure, columns, date},
     config::Table,
+    letters::by_hour,
 };
-
-const HOUR: i64 = 3_600_000;
 
 #[derive(Args)]
 #[command(after_help = HELP)]
@@ -34,16 +31,7 @@ Examples:
 
 impl Stats {
     pub async fn run(&self, table: &Table) -> Result<Exit, Failure> {
-        let mut counts: BTreeMap<(i64, String, String), u64> = BTreeMap::new();
-        for topic in self.selection.topics(table)? {
-            let Some(mut letters) = self.selection.open(&topic, table.memory.largest_message).await? else { continue };
-            while let Some(letter) = letters.next().await? {
-                if self.selection.takes(&letter) {
-                    let hour = letter.last_failed.unwrap_or_default().div_euclid(HOUR) * HOUR;
-                    *counts.entry((hour, letter.route, letter.cause)).or_default() += 1;
-                }
-            }
-        }
+        let counts = by_hour(&self.selection.pick(table)?).await?;
         let total: u64 = counts.values().sum();
         match self.output {
             Output::Json => {

@@ -1,0 +1,183 @@
+//! The HTTP API of dead letters: who may ask, for how long, and what is told when it does not work.
+
+mod changes;
+mod guard;
+mod letters;
+mod problem;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use axum::{
+    extract::{ConnectInfo, DefaultBodyLimit, Request, State},
+    http::{Method, StatusCode, header::CONTENT_TYPE},
+    middleware::Next,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde_json::Value;
+use tokio::{
+    sync::{Semaphore, watch},
+    time::{Duration, Instant, sleep_until},
+};
+
+use self::problem::Problem;
+use super::{Admin, Page};
+use crate::config::{Route, Table};
+
+/// Of a request's body.
+const MOST_BODY: usize = 64 << 10;
+/// How long a request may read letters.
+const READ_LIMIT: Duration = Duration::from_secs(60);
+/// How long a request may replay or purge letters; it goes on when it is sent again.
+const CHANGE_LIMIT: Duration = Duration::from_secs(60);
+/// How long a cluster may say nothing.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Requests that read letters at the same time. Each holds some of a topic's messages.
+const MOST_AT_ONCE: usize = 4;
+
+/// What the requests share.
+pub struct Api {
+    table: watch::Receiver<Arc<Table>>,
+    stopping: watch::Receiver<bool>,
+    at_once: Semaphore,
+    /// Topics of letters that are being replayed or purged.
+    busy: Arc<Mutex<BTreeSet<String>>>,
+}
+
+/// The only one that changes letters of a topic, for as long as it lives.
+struct Alone {
+    busy: Arc<Mutex<BTreeSet<String>>>,
+    topic: String,
+}
+
+impl Api {
+    /// Of the table that runs at any time. Once `stopping` turns true, whatever is asked ends.
+    pub fn new(table: watch::Receiver<Arc<Table>>, stopping: watch::Receiver<bool>) -> Self {
+        Api { table, stopping, at_once: Semaphore::new(MOST_AT_ONCE), busy: Arc::default() }
+    }
+
+    /// The table that runs, which has this route.
+    fn table_with(&self, route: &str) -> Result<(Arc<Table>, Arc<Route>), Problem> {
+        let table = self.table.borrow().clone();
+        match table.routes.get(route).cloned() {
+            Some(route) => Ok((table, route)),
+            None => {
+                let detail = format!(
+                    "the table that runs has no route `{route}`; `trestle dlq --topic` reads letters of one that is gone"
+                );
+                Err(Problem::new(StatusCode::NOT_FOUND, detail))
+            }
+        }
+    }
+
+    fn alone(&self, route: &Route) -> Result<Alone, Problem> {
+        let topic = route.dead_letter.to_string();
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if !busy.insert(topic.clone()) {
+            let detail =
+                format!("letters in {topic} are being replayed or purged already: ask again when that is done");
+            return Err(Problem::new(StatusCode::CONFLICT, detail));
+        }
+        Ok(Alone { busy: self.busy.clone(), topic })
+    }
+
+    /// Resolves when this long is over, or the process is to stop.
+    fn over(&self, limit: Duration) -> impl Future<Output = ()> + Send + 'static {
+        let (end, mut stopping) = (Instant::now() + limit, self.stopping.clone());
+        async move {
+            tokio::select! {
+                () = sleep_until(end) => {}
+                _ = stopping.wait_for(|stop| *stop) => {}
+            }
+        }
+    }
+
+    /// An answer about letters, if it comes in time and not too many others are read.
+    async fn read<T>(&self, answer: impl Future<Output = Result<T, String>>) -> Result<T, Problem> {
+        let Ok(_one_of_few) = self.at_once.try_acquire() else {
+            let detail = format!("{MOST_AT_ONCE} requests read letters already: ask again when one is done");
+            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
+        };
+        tokio::select! {
+            answer = answer => answer.map_err(Problem::cluster),
+            () = self.over(READ_LIMIT) => {
+                Err(if *self.stopping.borrow() { Problem::stopping() } else { Problem::too_slow(READ_LIMIT) })
+            }
+        }
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.topic);
+    }
+}
+
+/// The pages of the API.
+pub fn pages() -> Vec<Page> {
+    let page = |path, methods, handler| Page { path, methods, handler };
+    let document = || async { json_text(include_str!("../openapi.json").to_owned()) };
+    vec![
+        page("/api/v1/openapi.json", &["get"], get(document)),
+        page("/api/v1/routes/{route}/dead-letters", &["get"], get(letters::list)),
+        page("/api/v1/routes/{route}/dead-letters/stats", &["get"], get(letters::stats)),
+        page("/api/v1/routes/{route}/dead-letters/replay", &["post"], post(changes::replay)),
+        page("/api/v1/routes/{route}/dead-letters/purge", &["post"], post(changes::purge)),
+        page("/api/v1/routes/{route}/dead-letters/{id}", &["get"], get(letters::show)),
+    ]
+    .into_iter()
+    .map(|page| Page { handler: page.handler.layer(DefaultBodyLimit::max(MOST_BODY)), ..page })
+    .collect()
+}
+
+/// What is asked under `/api/` and not there.
+pub async fn nothing_here(request: Request) -> Response {
+    if !request.uri().path().starts_with("/api/") {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    let detail = format!("there is no {}; /api/v1/openapi.json says what there is", request.uri().path());
+    Problem::new(StatusCode::NOT_FOUND, detail).into_response()
+}
+
+/// Lets through who may ask, before anything is read of what was asked.
+pub async fn guarded(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    if !path.starts_with("/api/") {
+        return next.run(request).await;
+    }
+    let method = request.method().clone();
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
+    let changes = method != Method::GET && method != Method::HEAD;
+    let allowed = guard::may_ask(request.headers(), admin.listen).and_then(|()| match peer {
+        Some(peer) if changes => guard::may_change(peer),
+        None if changes => Err(Problem::new(StatusCode::FORBIDDEN, "nobody knows where this request comes from")),
+        _ => Ok(()),
+    });
+    if let Err(problem) = allowed {
+        tracing::warn!(%method, path, peer = peer.map(tracing::field::display), why = problem.detail, "a request was refused");
+        return problem.into_response();
+    }
+    let answer = next.run(request).await;
+    if answer.status() == StatusCode::METHOD_NOT_ALLOWED {
+        let detail = format!("{path} does not take {method}; /api/v1/openapi.json says what it takes");
+        let (allow, mut problem) =
+            (answer.headers().get("allow").cloned(), Problem::new(answer.status(), detail).into_response());
+        allow.map(|allow| problem.headers_mut().insert("allow", allow));
+        return problem;
+    }
+    answer
+}
+
+fn json(value: &Value) -> Response {
+    json_text(value.to_string())
+}
+
+fn json_text(text: String) -> Response {
+    ([(CONTENT_TYPE, "application/json")], text).into_response()
+}

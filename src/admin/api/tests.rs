@@ -1,0 +1,216 @@
+//! The pages over a real connection, as far as no cluster is asked.
+
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    time::Instant,
+};
+
+use super::{Api, MOST_AT_ONCE, MOST_BODY, READ_LIMIT};
+use crate::{
+    admin::{self, Admin},
+    config,
+    supervisor::Statuses,
+};
+
+const TABLE: &str = "
+clusters:
+  main: { type: kafka, servers: \"127.0.0.1:1\" }
+routes:
+  orders:
+    from: { cluster: main, topic: orders }
+    to: { cluster: main, topic: copied }
+    dead_letter: { cluster: main, topic: dead }
+";
+const ROUTE: &str = "/api/v1/routes/orders/dead-letters";
+
+struct Server {
+    address: String,
+    api: Arc<Api>,
+    stop: watch::Sender<bool>,
+}
+
+/// Status, head and body.
+type Answer = (u16, String, String);
+
+async fn serve() -> Server {
+    let table = config::check(Path::new("table.yaml"), TABLE, &|_| None).table.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listen = listener.local_addr().unwrap();
+    let (stop, stopping) = watch::channel(false);
+    let api = Arc::new(Api::new(watch::channel(Arc::new(table)).1, stopping.clone()));
+    let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
+    let statuses = watch::channel(Statuses::from([])).1;
+    let admin = Admin { statuses, metrics, listen, api: api.clone() };
+    tokio::spawn(admin::serve(listener, admin, stopping));
+    Server { address: listen.to_string(), api, stop }
+}
+
+impl Server {
+    /// `head`: further lines.
+    async fn ask(&self, method: &str, path: &str, head: &str, body: &str) -> Answer {
+        let mut stream = TcpStream::connect(&self.address).await.unwrap();
+        let (host, length) = (&self.address, body.len());
+        let request =
+            format!("{method} {path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: {length}\r\n{head}\r\n{body}");
+        // A server that has seen enough may close before all is written.
+        let _ = stream.write_all(request.as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8(answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_lowercase(), body.to_owned())
+    }
+
+    /// Asks in vain; gives the detail.
+    async fn problem(&self, status: u16, method: &str, path: &str, head: &str, body: &str) -> String {
+        let answer = self.ask(method, path, head, body).await;
+        assert_eq!(answer.0, status, "{method} {path}: {answer:?}");
+        assert!(answer.1.contains("content-type: application/problem+json"), "{answer:?}");
+        let problem: Value = serde_json::from_str(&answer.2).unwrap();
+        assert_eq!(problem["status"], status);
+        assert!(problem["title"].is_string() && problem["type"] == "about:blank", "{problem}");
+        problem["detail"].as_str().unwrap().to_owned()
+    }
+
+    async fn post_problem(&self, status: u16, what: &str, body: &str) -> String {
+        self.problem(status, "POST", &format!("{ROUTE}/{what}"), "Content-Type: application/json\r\n", body).await
+    }
+}
+
+#[tokio::test]
+async fn what_is_served_is_in_the_document_and_the_reverse() {
+    let server = serve().await;
+    let (status, _, body) = server.ask("GET", "/api/v1/openapi.json", "", "").await;
+    let document: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, document["openapi"].as_str()), (200, Some("3.1.0")));
+    let paths = document["paths"].as_object().unwrap();
+    let methods = |(path, methods): (&String, &Value)| {
+        methods.as_object().unwrap().keys().map(|method| format!("{method} {path}")).collect::<Vec<_>>()
+    };
+    let told: BTreeSet<String> = paths.iter().flat_map(methods).collect();
+    let pages = admin::pages();
+    let served = pages.iter().flat_map(|page| page.methods.iter().map(|method| format!("{method} {}", page.path)));
+    assert_eq!(told, served.collect());
+    for reference in body.split("\"$ref\": \"#").skip(1) {
+        let pointer = reference.split('"').next().unwrap();
+        assert!(document.pointer(pointer).is_some(), "{pointer}");
+    }
+    // What the document names, somebody answers.
+    for (path, methods) in paths {
+        for method in methods.as_object().unwrap().keys() {
+            let path = path.replace("{route}", "none").replace("{id}", "7");
+            let (status, _, body) = server.ask(&method.to_uppercase(), &path, "", "").await;
+            assert_ne!(status, 405, "{method} {path}");
+            assert!(status == 200 || body.contains("no route `none`"), "{method} {path}: {status} {body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_a_problem_that_says_so() {
+    let server = serve().await;
+    let none = server.problem(404, "GET", "/api/v1/routes/none/dead-letters", "", "").await;
+    assert!(none.contains("no route `none`"), "{none}");
+    let nothing = server.problem(404, "GET", "/api/v2/routes", "", "").await;
+    assert!(nothing.contains("there is no /api/v2/routes") && nothing.contains("openapi.json"), "{nothing}");
+    let wrong = server.problem(405, "GET", &format!("{ROUTE}/purge"), "", "").await;
+    assert!(wrong.contains("does not take GET"), "{wrong}");
+    server.problem(405, "DELETE", ROUTE, "", "").await;
+    assert_eq!(server.ask("GET", "/elsewhere", "", "").await.0, 404);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_question_is_named() {
+    let server = serve().await;
+    for (question, says) in [
+        ("?limit=0", "`limit` is `0`: give a number from 1 to 1000"),
+        ("?limit=1001", "1 to 1000"),
+        ("?limit=many", "`limit` is `many`"),
+        ("?next=nowhere", "`next` is `nowhere`"),
+        ("?cuase=timeout", "unknown field `cuase`"),
+        ("?since=yesterday", "like 2h"),
+        ("/stats?limit=5", "unknown field `limit`"),
+        ("/7?body=xml", "`body`: unknown variant `xml`"),
+        ("/7?cause=timeout", "`cause` is not known here"),
+    ] {
+        let said = server.problem(400, "GET", &format!("{ROUTE}{question}"), "", "").await;
+        assert!(said.contains(says), "{question}: {said}");
+    }
+    for (what, body, says) in [
+        ("purge", "", "no JSON"),
+        ("purge", "[{}, true]", "the body is no JSON object"),
+        ("purge", r#"{ "selection": [], "confirm": true }"#, "`selection` is no JSON object"),
+        ("purge", r#"{ "confrm": true }"#, "unknown field `confrm`"),
+        ("purge", r#"{ "selection": { "cuase": "timeout" }, "confirm": true }"#, "`selection"),
+        ("purge", r#"{ "confirm": true, "dry_run": true }"#, "both true"),
+        ("replay", r#"{ "dry_run": false }"#, "`confirm: true` is needed"),
+        ("replay", r#"{ "rate": 0 }"#, "`rate` is 0: give a number from 1 to 10000"),
+        ("replay", r#"{ "most_replays": 101 }"#, "from 1 to 100"),
+    ] {
+        let said = server.post_problem(400, what, body).await;
+        assert!(said.contains(says), "{body}: {said}");
+    }
+    let kind = server.problem(415, "POST", &format!("{ROUTE}/purge"), "Content-Type: text/plain\r\n", "{}").await;
+    assert!(kind.contains("application/json"), "{kind}");
+    server.post_problem(413, "purge", &" ".repeat(MOST_BODY + 1)).await;
+}
+
+#[tokio::test]
+async fn a_page_from_elsewhere_is_refused_and_the_servers_own_is_not() {
+    let server = serve().await;
+    let evil = "Origin: http://evil.example\r\nContent-Type: application/json\r\n";
+    for (method, path) in [("POST", format!("{ROUTE}/purge")), ("GET", ROUTE.to_owned())] {
+        let said = server.problem(403, method, &path, evil, "{}").await;
+        assert!(said.contains("http://evil.example may not ask"), "{said}");
+    }
+    let own = format!("Origin: http://{}\r\n", server.address);
+    assert_eq!(server.ask("GET", "/api/v1/openapi.json", &own, "").await.0, 200);
+    assert_eq!(server.ask("GET", "/livez", evil, "").await.0, 200, "health is everybody's");
+}
+
+#[tokio::test]
+async fn letters_of_a_topic_are_changed_by_one_at_a_time() {
+    let server = serve().await;
+    let route = server.api.table_with("orders").unwrap().1;
+    let alone = server.api.alone(&route).unwrap();
+    for what in ["purge", "replay"] {
+        let said = server.post_problem(409, what, r#"{ "confirm": true }"#).await;
+        assert!(said.contains("main/dead") && said.contains("already"), "{said}");
+    }
+    drop(alone);
+    assert!(server.api.alone(&route).is_ok());
+}
+
+#[tokio::test]
+async fn few_read_at_a_time_and_nobody_once_it_stops() {
+    let server = serve().await;
+    let all = server.api.at_once.try_acquire_many(MOST_AT_ONCE as u32).unwrap();
+    let said = server.problem(503, "GET", ROUTE, "", "").await;
+    assert!(said.contains("4 requests read letters already"), "{said}");
+    drop(all);
+    // The cluster never answers; a process that stops does not wait for it.
+    let (answer, ()) = tokio::join!(server.problem(503, "GET", ROUTE, "", ""), async {
+        while server.api.at_once.available_permits() == MOST_AT_ONCE {
+            tokio::task::yield_now().await;
+        }
+        server.stop.send_replace(true);
+    });
+    assert!(answer.contains("stopping"), "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_takes_no_longer_than_it_may() {
+    let table = config::check(Path::new("table.yaml"), TABLE, &|_| None).table.unwrap();
+    let (_stop, stopping) = watch::channel(false);
+    let api = Api::new(watch::channel(Arc::new(table)).1, stopping);
+    let begin = Instant::now();
+    let problem = api.read(std::future::pending::<Result<(), String>>()).await.unwrap_err();
+    assert_eq!((problem.status.as_u16(), begin.elapsed().as_secs()), (504, READ_LIMIT.as_secs()));
+    let problem = api.read(async { Err::<(), _>("main: no answer".into()) }).await.unwrap_err();
+    assert_eq!((problem.status.as_u16(), problem.detail.as_str()), (502, "main: no answer"));
+}
