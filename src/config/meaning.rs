@@ -11,7 +11,7 @@ use super::{
     policies::{self, Policies},
     quantity::{Size, Time},
     shape,
-    table::{Cluster, Endpoint, Hop, Memory, Route, Table},
+    table::{Cluster, Endpoint, Hop, HopPolicies, Memory, Route, Table},
     topology,
     yaml::{Kind, Node, Span},
 };
@@ -84,7 +84,7 @@ impl Checker<'_> {
         let guarantee =
             if text("durability") == Some("accepted") { Guarantee::Accepted } else { Guarantee::Replicated };
         let rate = settings.get("rate").and_then(|rate| serde_json::from_value(rate.clone()).ok()).unwrap_or_default();
-        let rate = self.policies(["clusters", name]).rate(&rate);
+        let rate = self.policies(&[&["clusters", name]]).rate(&rate);
         if let Some(settings) = settings.as_object_mut() {
             settings.remove("type");
             settings.remove("rate");
@@ -141,7 +141,11 @@ impl Checker<'_> {
             shape::Start::Earliest => Start::Earliest,
             shape::Start::Latest => Start::Latest,
         };
-        let hop = |name, from: Endpoint, group, to: Endpoint| Hop {
+        if route.via.is_none() && self.is_written(&at(&["hops", "stage"])) {
+            let mistake = self.at(&at(&["hops", "stage"]), "the route has no `via`, and so no such hop");
+            self.mistakes.push(mistake.expected("`deliver`"));
+        }
+        let hop = |name, from: Endpoint, group, to: Endpoint, policies| Hop {
             name,
             from,
             group,
@@ -150,10 +154,14 @@ impl Checker<'_> {
             to,
             placement,
             fenced: false,
+            policies,
         };
         let mut staging = None;
         let hops = match &route.via {
-            None => vec![hop("deliver", source.clone(), group, target.clone())],
+            None => {
+                let policies = self.hop_policies(name, "deliver", &route.hops.deliver, &source);
+                vec![hop("deliver", source.clone(), group, target.clone(), policies)]
+            }
             Some(via) => {
                 let sides = [OptionsOf::Sink, OptionsOf::Source];
                 let [stage, staged] = self.endpoint(&at(&["via"]), &via.cluster, &via.topic, &via.options, sides);
@@ -167,13 +175,15 @@ impl Checker<'_> {
                 }
                 let second = via.group.clone().unwrap_or_else(|| format!("trestle-{name}-deliver"));
                 self.group(&at(&["via", "group"]), &stage, &second);
+                let policies = self.hop_policies(name, "stage", &route.hops.stage, &source);
                 let first = Hop {
                     placement: Placement::Same,
                     fenced: true,
-                    ..hop("stage", source.clone(), group, stage.clone())
+                    ..hop("stage", source.clone(), group, stage.clone(), policies)
                 };
                 // Whatever was staged is to be delivered, wherever the route began.
-                let second = Hop { start: Start::Earliest, ..hop("deliver", staged, second, target.clone()) };
+                let policies = self.hop_policies(name, "deliver", &route.hops.deliver, &staged);
+                let second = Hop { start: Start::Earliest, ..hop("deliver", staged, second, target.clone(), policies) };
                 staging = Some(stage);
                 vec![first, second]
             }
@@ -182,26 +192,30 @@ impl Checker<'_> {
             [staging.as_ref(), Some(&source), Some(&target)].into_iter().flatten().map(|e| e.cluster.clone());
         let dead_letter = self.dead_letter(name, &route.dead_letter, clusters.collect());
         self.promises(&at(&["stamp"]), route.stamp);
-        let window = acknowledgement_window(&source);
-        let mut policies = self.policies(["routes", name]);
-        policies.timeouts(route, window);
-        policies.within(&["revoke_timeout"], route.revoke_timeout, REVOKE_TIMEOUT);
-        policies.within(&["commit_interval"], route.commit_interval, COMMIT_INTERVAL);
-        policies.within(&["max_ahead", "bytes"], route.max_ahead.bytes, MAX_AHEAD);
-        Route {
-            name: name.to_owned(),
-            hops,
-            dead_letter,
-            retry: policies.retry(&route.retry),
-            gate: policies.gate(&route.gate, route.send_timeout),
-            set_aside: SetAside { order: route.order.into(), most: route.set_aside as usize },
-            rate: policies.rate(&route.rate),
-            dead_letter_limit: policies.dead_letter_limit(&route.dead_letter),
-            send_timeout: route.send_timeout.0,
-            revoke_timeout: route.revoke_timeout.0,
-            hung_after: policies.hung_after(route),
-            commit_interval: route.commit_interval.0,
-            max_ahead: MaxAhead { messages: route.max_ahead.messages as usize, bytes: bytes(route.max_ahead.bytes) },
+        let dead_letter_limit =
+            self.policies(&[&["routes", name], &["defaults"]]).dead_letter_limit(&route.dead_letter);
+        Route { name: name.to_owned(), hops, dead_letter, dead_letter_limit }
+    }
+
+    fn hop_policies(&mut self, route: &str, hop: &str, written: &shape::HopPolicies, source: &Endpoint) -> HopPolicies {
+        let window = acknowledgement_window(source);
+        let places: [&[&str]; 3] = [&["routes", route, "hops", hop], &["routes", route], &["defaults"]];
+        let mut policies = self.policies(&places);
+        policies.timeouts(written, window);
+        policies.within(&["revoke_timeout"], written.revoke_timeout, REVOKE_TIMEOUT);
+        policies.within(&["commit_interval"], written.commit_interval, COMMIT_INTERVAL);
+        policies.within(&["max_ahead", "bytes"], written.max_ahead.bytes, MAX_AHEAD);
+        let shape::MaxAhead { messages, bytes: size } = written.max_ahead;
+        HopPolicies {
+            retry: policies.retry(&written.retry),
+            gate: policies.gate(&written.gate, written.send_timeout),
+            set_aside: SetAside { order: written.order.into(), most: written.set_aside as usize },
+            rate: policies.rate(&written.rate),
+            send_timeout: written.send_timeout.0,
+            revoke_timeout: written.revoke_timeout.0,
+            hung_after: policies.hung_after(written),
+            commit_interval: written.commit_interval.0,
+            max_ahead: MaxAhead { messages: messages as usize, bytes: bytes(size) },
         }
     }
 
@@ -315,20 +329,25 @@ impl Checker<'_> {
     /// A drain must be able to wait as long as a revoke does.
     fn grace(&mut self, shape: &shape::Table) {
         let (path, grace) = (["shutdown", "grace"], shape.shutdown.grace);
-        let slowest = shape.routes.iter().max_by_key(|(_, route)| route.revoke_timeout);
+        let slowest = shape.routes.iter().flat_map(|(name, route)| {
+            let hops = [&route.hops.deliver].into_iter().chain(route.via.is_some().then_some(&route.hops.stage));
+            hops.map(move |hop| (name, hop.revoke_timeout))
+        });
         if self.within(&path, grace, GRACE)
-            && let Some((name, route)) = slowest
-            && grace < route.revoke_timeout
+            && let Some((name, revoke_timeout)) = slowest.max_by_key(|(_, revoke_timeout)| *revoke_timeout)
+            && grace < revoke_timeout
         {
-            self.say(
-                &path,
-                format!("{grace} is shorter than the `revoke_timeout` of route {name}, {}", route.revoke_timeout),
-            );
+            self.say(&path, format!("{grace} is shorter than the `revoke_timeout` of route {name}, {revoke_timeout}"));
         }
     }
 
-    fn policies<'b>(&'b mut self, at: [&'b str; 2]) -> Policies<'b> {
+    /// Policies that may stand at any of these places, the first of which wins.
+    fn policies<'b>(&'b mut self, at: &'b [&'b [&'b str]]) -> Policies<'b> {
         Policies { root: self.root, mistakes: self.mistakes, at }
+    }
+
+    fn is_written(&self, path: &[&str]) -> bool {
+        policies::is_written(self.root, path)
     }
 
     fn name(&mut self, path: &[&str], name: &str, at: Span) {

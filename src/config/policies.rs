@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, ops::RangeInclusive, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::{
     mistake::Mistake,
@@ -22,8 +22,32 @@ const BYTES_A_SECOND: RangeInclusive<Size> = Size(1 << 10)..=Size::mib(1 << 20);
 const MOST_DEAD_LETTERS: RangeInclusive<u32> = 0..=100_000;
 const WITHIN: RangeInclusive<Time> = Time::millis(1_000)..=Time::millis(86_400_000);
 
-/// What `defaults` says and a route does not say otherwise becomes the route's.
+/// What a hop may say otherwise than its route.
+const OF_A_HOP: [&str; 10] = [
+    "order",
+    "set_aside",
+    "retry",
+    "gate",
+    "rate",
+    "send_timeout",
+    "revoke_timeout",
+    "hung_after",
+    "commit_interval",
+    "max_ahead",
+];
+
+/// What `defaults` says and a route does not say otherwise becomes the route's, and that its hops'.
 pub fn inherit(table: &mut Value) {
+    from_defaults(table);
+    let routes = table.get_mut("routes").and_then(Value::as_object_mut);
+    for route in routes.into_iter().flat_map(|routes| routes.values_mut()).filter(|route| route.is_object()) {
+        let said = |key: &&str| Some(((*key).to_owned(), route.get(*key)?.clone()));
+        let policies: Value = OF_A_HOP.iter().filter_map(said).collect::<Map<_, _>>().into();
+        fill(&mut route["hops"], &json!({ "stage": policies, "deliver": policies }));
+    }
+}
+
+fn from_defaults(table: &mut Value) {
     let Some(defaults) = table.get("defaults").cloned() else { return };
     let routes = table.get_mut("routes").and_then(Value::as_object_mut);
     for route in routes.into_iter().flat_map(|routes| routes.values_mut()) {
@@ -48,8 +72,8 @@ fn fill(own: &mut Value, default: &Value) {
 pub struct Policies<'a> {
     pub root: &'a Node,
     pub mistakes: &'a mut Vec<Mistake>,
-    /// Where they stand: a route, or a cluster.
-    pub at: [&'a str; 2],
+    /// Where they may stand: a hop, its route and the defaults, or a cluster. The first wins.
+    pub at: &'a [&'a [&'a str]],
 }
 
 impl Policies<'_> {
@@ -88,8 +112,8 @@ impl Policies<'_> {
 
     /// A partition that is taken away waits for what is in flight for `revoke_timeout`, and its group for no longer than
     /// `window`, an option of the source's client, if it has one.
-    pub fn timeouts(&mut self, route: &shape::Route, window: Option<(&str, Time)>) {
-        let (send, revoke) = (route.send_timeout, route.revoke_timeout);
+    pub fn timeouts(&mut self, hop: &shape::HopPolicies, window: Option<(&str, Time)>) {
+        let (send, revoke) = (hop.send_timeout, hop.revoke_timeout);
         self.within(&["send_timeout"], send, SEND_TIMEOUT);
         if send > revoke {
             let problem = format!(
@@ -97,7 +121,7 @@ impl Policies<'_> {
                  what is not confirmed by then comes twice"
             );
             let mistake = self.at(&["send_timeout"], problem);
-            self.mistakes.push(mistake.expected(format!("at most {revoke}, or a longer `revoke_timeout`")).warning());
+            self.push(mistake.expected(format!("at most {revoke}, or a longer `revoke_timeout`")).warning());
         }
         if let Some((option, window)) = window
             && revoke.0 > window.0 / 2
@@ -107,17 +131,17 @@ impl Policies<'_> {
             );
             let expected = format!("at most {}, or a longer `{option}`", Time(window.0 / 2));
             let mistake = self.at(&["revoke_timeout"], problem);
-            self.mistakes.push(mistake.expected(expected));
+            self.push(mistake.expected(expected));
         }
     }
 
-    pub fn hung_after(&mut self, route: &shape::Route) -> Duration {
-        let (send, least) = (route.send_timeout, Time(route.send_timeout.0 * 2));
-        let Some(written) = route.hung_after else { return least.0.max(HUNG_AFTER_DEFAULT) };
+    pub fn hung_after(&mut self, hop: &shape::HopPolicies) -> Duration {
+        let (send, least) = (hop.send_timeout, Time(hop.send_timeout.0 * 2));
+        let Some(written) = hop.hung_after else { return least.0.max(HUNG_AFTER_DEFAULT) };
         if self.within(&["hung_after"], written, HUNG_AFTER) && written < least {
             let problem = format!("a send may take {send}, the `send_timeout`, without anything being wrong");
             let mistake = self.at(&["hung_after"], problem);
-            self.mistakes.push(mistake.expected(format!("at least {least}")));
+            self.push(mistake.expected(format!("at least {least}")));
         }
         written.0
     }
@@ -133,7 +157,7 @@ impl Policies<'_> {
             } else {
                 self.at(&[policy, "initial"], format!("the first delay is longer than the longest, {max}"))
             };
-            self.mistakes.push(mistake);
+            self.push(mistake);
         }
     }
 
@@ -142,35 +166,40 @@ impl Policies<'_> {
         if !within {
             let expected = format!("{} to {}", range.start(), range.end());
             let mistake = self.at(keys, format!("{value} is out of range")).expected(expected);
-            self.mistakes.push(mistake);
+            self.push(mistake);
         }
         within
     }
 
-    /// Points at what the route says, else at what `defaults` says for it.
+    /// Points at the place that wins.
     fn at(&self, keys: &[&str], problem: impl Into<String>) -> Mistake {
-        let [own, default] = self.paths(keys);
-        let path = if !written(self.root, &own) && written(self.root, &default) { default } else { own };
+        let path = self.place(keys).unwrap_or_else(|| [self.at.first().copied().unwrap_or_default(), keys].concat());
         Mistake::on(self.root, &path, problem)
     }
 
     fn is_written(&self, keys: &[&str]) -> bool {
-        self.paths(keys).iter().any(|path| written(self.root, path))
+        self.place(keys).is_some()
     }
 
-    fn paths<'b>(&'b self, keys: &[&'b str]) -> [Vec<&'b str>; 2] {
-        [[&self.at, keys].concat(), [&["defaults"], keys].concat()]
+    fn place<'b>(&'b self, keys: &[&'b str]) -> Option<Vec<&'b str>> {
+        let mut places = self.at.iter().map(|base| [base, keys].concat());
+        places.find(|path| is_written(self.root, path))
+    }
+
+    /// Hops share what their route says, and its mistakes.
+    fn push(&mut self, mistake: Mistake) {
+        if self.mistakes.iter().all(|known| (&known.path, &known.problem) != (&mistake.path, &mistake.problem)) {
+            self.mistakes.push(mistake);
+        }
     }
 }
 
-fn written(root: &Node, path: &[&str]) -> bool {
+pub fn is_written(root: &Node, path: &[&str]) -> bool {
     path.iter().try_fold(root, |node, name| node.get(name).map(|(_, next)| next)).is_some()
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -179,7 +208,7 @@ mod tests {
             "defaults": { "retry": { "max": "9s", "retries": 9 }, "send_timeout": "9s", "rate": { "messages": 9 } },
             "routes": { "a": { "retry": { "max": "1s" }, "send_timeout": null }, "b": { "rate": "nonsense" } },
         });
-        inherit(&mut table);
+        from_defaults(&mut table);
         let expected = json!({
             "a": { "retry": { "max": "1s", "retries": 9 }, "send_timeout": "9s", "rate": { "messages": 9 } },
             "b": { "retry": { "max": "9s", "retries": 9 }, "send_timeout": "9s", "rate": "nonsense" },

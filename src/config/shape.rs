@@ -73,6 +73,9 @@ pub struct Route {
     pub max_ahead: MaxAhead,
     #[serde(default)]
     pub dead_letter: DeadLetter,
+    /// Policies that hold for one hop alone.
+    #[serde(default)]
+    pub hops: Hops,
     /// Adds the origin and the list of hops to each delivered message, as headers. Not available yet.
     #[serde(default)]
     pub stamp: bool,
@@ -254,6 +257,33 @@ pub struct MaxAhead {
     pub bytes: Size,
 }
 
+/// Policies of one hop, which are those of the route where it says nothing, key by key.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Hops {
+    /// Into `via`.
+    pub stage: HopPolicies,
+    /// Into the target.
+    pub deliver: HopPolicies,
+}
+
+/// See the same settings of a route.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HopPolicies {
+    pub order: Order,
+    #[schemars(range(min = 1, max = 100_000))]
+    pub set_aside: u32,
+    pub retry: Retry,
+    pub gate: Gate,
+    pub rate: Rate,
+    pub send_timeout: Time,
+    pub revoke_timeout: Time,
+    pub hung_after: Option<Time>,
+    pub commit_interval: Time,
+    pub max_ahead: MaxAhead,
+}
+
 /// Health, metrics, the API and the page.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -316,6 +346,23 @@ impl std::convert::From<Order> for order::Order {
             Order::Partition => order::Order::Partition,
             Order::Key => order::Order::Key,
             Order::None => order::Order::None,
+        }
+    }
+}
+
+impl Default for HopPolicies {
+    fn default() -> Self {
+        HopPolicies {
+            order: Order::default(),
+            set_aside: set_aside(),
+            retry: Retry::default(),
+            gate: Gate::default(),
+            rate: Rate::default(),
+            send_timeout: send_timeout(),
+            revoke_timeout: revoke_timeout(),
+            hung_after: None,
+            commit_interval: commit_interval(),
+            max_ahead: MaxAhead::default(),
         }
     }
 }

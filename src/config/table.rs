@@ -54,18 +54,8 @@ pub struct Route {
     pub hops: Vec<Hop>,
     /// Of all hops.
     pub dead_letter: Endpoint,
-    pub retry: Retry,
-    pub gate: GatePolicy,
-    pub set_aside: SetAside,
-    /// Of each hop.
-    pub rate: Rate,
     /// Over all hops; nothing when any number is written.
     pub dead_letter_limit: Option<DeadLetterLimit>,
-    pub send_timeout: Duration,
-    pub revoke_timeout: Duration,
-    pub hung_after: Duration,
-    pub commit_interval: Duration,
-    pub max_ahead: MaxAhead,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -81,6 +71,20 @@ pub struct Hop {
     pub placement: Placement,
     /// Staging has its topic for itself, so that a newer instance may take its lanes over.
     pub fenced: bool,
+    pub policies: HopPolicies,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct HopPolicies {
+    pub retry: Retry,
+    pub gate: GatePolicy,
+    pub set_aside: SetAside,
+    pub rate: Rate,
+    pub send_timeout: Duration,
+    pub revoke_timeout: Duration,
+    pub hung_after: Duration,
+    pub commit_interval: Duration,
+    pub max_ahead: MaxAhead,
 }
 
 /// Bytes.

@@ -74,12 +74,15 @@ fn everything_but_clusters_from_and_to_has_a_default() {
     assert_eq!((route.hops[0].group.as_str(), route.hops[0].start), ("trestle-orders", Start::Latest));
     assert_eq!(route.dead_letter.to_string(), "p/persistent://public/dlq-pulsar-bridge/orders");
     assert_eq!(
-        (route.retry.initial, route.retry.max, route.retry.retries),
+        (route.hops[0].policies.retry.initial, route.hops[0].policies.retry.max, route.hops[0].policies.retry.retries),
         (Duration::from_millis(100), Duration::from_secs(5), 3)
     );
-    assert_eq!((route.send_timeout, route.revoke_timeout), (Duration::from_secs(3), Duration::from_secs(5)));
-    assert_eq!(route.commit_interval, Duration::from_millis(200));
-    assert_eq!((route.max_ahead.messages, route.max_ahead.bytes), (10_000, 64 << 20));
+    assert_eq!(
+        (route.hops[0].policies.send_timeout, route.hops[0].policies.revoke_timeout),
+        (Duration::from_secs(3), Duration::from_secs(5))
+    );
+    assert_eq!(route.hops[0].policies.commit_interval, Duration::from_millis(200));
+    assert_eq!((route.hops[0].policies.max_ahead.messages, route.hops[0].policies.max_ahead.bytes), (10_000, 64 << 20));
     assert_eq!((table.listen.to_string().as_str(), table.grace), ("127.0.0.1:9464", Duration::from_secs(25)));
 }
 
@@ -295,7 +298,8 @@ fn what_is_not_done_as_it_is_asked_for_is_said() {
 fn an_order_and_how_much_may_wait_apart_are_the_routes_or_the_default() {
     let table = |rest: &str| {
         let route = "routes:\n  x:\n    from: { cluster: a, topic: t }\n    to: { cluster: a, topic: u }\n";
-        let set_aside = checked(&format!("{route}    {rest}\n{CLUSTERS}")).table.unwrap().routes["x"].set_aside;
+        let set_aside =
+            checked(&format!("{route}    {rest}\n{CLUSTERS}")).table.unwrap().routes["x"].hops[0].policies.set_aside;
         (set_aside.order, set_aside.most)
     };
     assert_eq!(table("stamp: false"), (Order::Partition, 1_000));
@@ -310,7 +314,7 @@ fn what_hangs_is_told_from_what_is_slow() {
         let route = "routes:\n  x:\n    from: { cluster: a, topic: t }\n    to: { cluster: a, topic: u }\n";
         checked(&format!("{route}    {rest}\n{CLUSTERS}"))
     };
-    let hung_after = |rest: &str| table(rest).table.unwrap().routes["x"].hung_after.as_secs();
+    let hung_after = |rest: &str| table(rest).table.unwrap().routes["x"].hops[0].policies.hung_after.as_secs();
     assert_eq!(hung_after("stamp: false"), 60);
     assert_eq!(hung_after("revoke_timeout: 2m\n    send_timeout: 50s\nshutdown: { grace: 5m }"), 100);
     assert_eq!(hung_after("hung_after: 10s"), 10);
@@ -487,17 +491,68 @@ routes:
 "#;
     let table = table(&format!("{routes}{CLUSTERS}"));
     let (plain, own) = (&table.routes["plain"], &table.routes["own"]);
-    assert_eq!((plain.retry.multiplier, plain.retry.jitter, plain.retry.retries), (3.0, 0.0, 7));
-    assert_eq!((own.retry.multiplier, own.retry.jitter, own.retry.retries), (1.5, 0.0, 1));
+    assert_eq!(
+        (
+            plain.hops[0].policies.retry.multiplier,
+            plain.hops[0].policies.retry.jitter,
+            plain.hops[0].policies.retry.retries
+        ),
+        (3.0, 0.0, 7)
+    );
+    assert_eq!(
+        (own.hops[0].policies.retry.multiplier, own.hops[0].policies.retry.jitter, own.hops[0].policies.retry.retries),
+        (1.5, 0.0, 1)
+    );
     let seconds = Duration::from_secs;
-    assert_eq!((plain.gate.failures, plain.gate.max, plain.gate.probe), (9, seconds(8), seconds(4)));
-    assert_eq!((own.gate.failures, own.gate.max, own.gate.probe), (9, seconds(9), seconds(1)));
-    assert_eq!(plain.rate, Rate { messages: Some(1000), bytes: Some(1 << 20) });
-    assert_eq!(own.rate, Rate { messages: None, bytes: Some(1 << 20) });
-    assert_eq!((plain.send_timeout, own.send_timeout), (seconds(4), seconds(2)));
+    assert_eq!(
+        (plain.hops[0].policies.gate.failures, plain.hops[0].policies.gate.max, plain.hops[0].policies.gate.probe),
+        (9, seconds(8), seconds(4))
+    );
+    assert_eq!(
+        (own.hops[0].policies.gate.failures, own.hops[0].policies.gate.max, own.hops[0].policies.gate.probe),
+        (9, seconds(9), seconds(1))
+    );
+    assert_eq!(plain.hops[0].policies.rate, Rate { messages: Some(1000), bytes: Some(1 << 20) });
+    assert_eq!(own.hops[0].policies.rate, Rate { messages: None, bytes: Some(1 << 20) });
+    assert_eq!((plain.hops[0].policies.send_timeout, own.hops[0].policies.send_timeout), (seconds(4), seconds(2)));
     assert_eq!(plain.dead_letter_limit, Some(DeadLetterLimit { most: 10, within: seconds(120) }));
     assert_eq!(own.dead_letter_limit, None);
     assert_eq!(own.dead_letter.to_string(), "p/persistent://public/default/letters");
+}
+
+#[test]
+fn a_hop_may_have_policies_of_its_own() {
+    let routes = r#"defaults:
+  retry: { retries: 7 }
+  rate: { messages: 1000 }
+routes:
+  x:
+    from: { cluster: a, topic: x }
+    via: { cluster: p, topic: "persistent://public/default/x" }
+    to: { cluster: r, topic: y }
+    retry: { max: 1s }
+    send_timeout: 2s
+    hops:
+      stage: { rate: { bytes: 1MiB }, max_ahead: { messages: 5 } }
+      deliver: { retry: { retries: 1 }, order: key, send_timeout: 4s, hung_after: 9s }
+"#;
+    let of = |text: &str| table(&format!("{text}{CLUSTERS}")).routes["x"].hops.clone();
+    let hops = of(routes);
+    let [stage, deliver] = [&hops[0].policies, &hops[1].policies];
+    let seconds = Duration::from_secs;
+    assert_eq!((stage.retry.retries, stage.retry.max, stage.send_timeout), (7, seconds(1), seconds(2)));
+    assert_eq!((deliver.retry.retries, deliver.retry.max, deliver.send_timeout), (1, seconds(1), seconds(4)));
+    assert_eq!((stage.rate, deliver.rate.bytes), (Rate { messages: Some(1000), bytes: Some(1 << 20) }, None));
+    assert_eq!((stage.max_ahead.messages, deliver.max_ahead.messages), (5, 10_000));
+    assert_eq!((stage.set_aside.order, deliver.set_aside.order), (Order::Partition, Order::Key));
+    assert_eq!((stage.hung_after, deliver.hung_after), (seconds(60), seconds(9)));
+
+    let wrong = routes.replace("hung_after: 9s", "hung_after: 7s").replace("max: 1s", "max: 9h");
+    let expected =
+        ["9:19 9h is out of range", "13:83 a send may take 4s, the `send_timeout`, without anything being wrong"];
+    assert_eq!(said(&wrong), expected, "what both hops have from their route is said once");
+    let via = "    via: { cluster: p, topic: \"persistent://public/default/x\" }\n";
+    assert_eq!(said(&routes.replace(via, "")), ["11:7 the route has no `via`, and so no such hop"]);
 }
 
 #[test]
@@ -505,11 +560,16 @@ fn without_a_word_policies_are_these() {
     let routes = "routes:\n  x:\n    from: { cluster: a, topic: x }\n    to: { cluster: r, topic: y }\n";
     let table = table(&format!("{routes}{CLUSTERS}"));
     let route = &table.routes["x"];
-    assert_eq!((route.retry.multiplier, route.retry.jitter), (2.0, 0.25));
+    assert_eq!((route.hops[0].policies.retry.multiplier, route.hops[0].policies.retry.jitter), (2.0, 0.25));
     let millis = Duration::from_millis;
-    let gate = (route.gate.failures, route.gate.initial, route.gate.max, route.gate.probe);
+    let gate = (
+        route.hops[0].policies.gate.failures,
+        route.hops[0].policies.gate.initial,
+        route.hops[0].policies.gate.max,
+        route.hops[0].policies.gate.probe,
+    );
     assert_eq!(gate, (5, millis(100), millis(5_000), millis(3_000)));
-    assert_eq!((route.rate, table.clusters["r"].rate), (Rate::default(), Rate::default()));
+    assert_eq!((route.hops[0].policies.rate, table.clusters["r"].rate), (Rate::default(), Rate::default()));
     assert_eq!(route.dead_letter_limit, Some(DeadLetterLimit { most: 1_000, within: Duration::from_secs(60) }));
 }
 

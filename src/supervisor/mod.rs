@@ -166,7 +166,7 @@ impl Supervisor {
                 largest_message,
                 grace: self.grace.subscribe(),
                 status: Arc::new(Status::new(&route.name, hop.name)),
-                rates: Limiter::new(route.rate).into_iter().chain(to.limiter.clone()).collect(),
+                rates: Limiter::new(hop.policies.rate).into_iter().chain(to.limiter.clone()).collect(),
                 nack_window: nack_window.clone(),
                 warned: Mutex::default(),
             })

@@ -160,7 +160,7 @@ impl Setup {
             route: self.route.name.clone(),
             buffer_bytes: self.buffer_bytes,
             largest_message: self.largest_message,
-            commit_interval: self.route.commit_interval,
+            commit_interval: hop.policies.commit_interval,
             options: hop.from.options.clone(),
         }
     }
@@ -186,7 +186,7 @@ impl Setup {
             hop: name,
             fenced: !dead_letters && self.route.hops[self.index].fenced,
             split_large: dead_letters,
-            send_timeout: self.route.send_timeout,
+            send_timeout: self.route.hops[self.index].policies.send_timeout,
             guarantee: to.cluster.guarantee,
             options: to.options.clone(),
         }
@@ -202,16 +202,16 @@ impl Setup {
             source_name: hop.from.to_string(),
             placement: hop.placement,
             fenced: hop.fenced,
-            retry: self.route.retry.clone(),
-            gate: self.route.gate.clone(),
-            set_aside: self.route.set_aside,
+            retry: hop.policies.retry.clone(),
+            gate: hop.policies.gate.clone(),
+            set_aside: hop.policies.set_aside,
             rates: self.rates.clone(),
             nack_window: self.nack_window.clone(),
-            revoke_timeout: self.route.revoke_timeout,
+            revoke_timeout: hop.policies.revoke_timeout,
             grace: self.grace.clone(),
-            max_ahead: self.route.max_ahead,
+            max_ahead: hop.policies.max_ahead,
             go_on_after_gap: hop.on_gap == OnGap::Earliest,
-            hung_after: self.route.hung_after,
+            hung_after: hop.policies.hung_after,
             unread: unread(self.from.clone(), self.reader_spec()),
         }
     }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::{load::Load, rocketmq::content, stored::stored, verdict::Seen};
-use crate::brokers::remoting::{self, Connection};
+use crate::brokers::remoting::{self, Answer, Connection};
 
 // RequestCode.java, ResponseCode.java
 const PULL_MESSAGE: u32 = 11;
@@ -60,19 +60,7 @@ impl Target {
             "queueOffset": self.next[queue].to_string(), "maxMsgNums": "256", "sysFlag": SUBSCRIPTION_WITHIN.to_string(),
             "commitOffset": "0", "suspendTimeoutMillis": "0", "subscription": "*", "subVersion": "0", "expressionType": "TAG",
         });
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => Connection::open(&self.address).await?,
-        };
-        // Put back only after an answer: a connection that failed is not used again.
-        let connection = self.connection.insert(connection);
-        let answer = match connection.request(PULL_MESSAGE, &fields, &[]).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                self.connection = None;
-                return Err(error);
-            }
-        };
+        let answer = self.ask(&fields).await?;
         let field = |name: &str| -> Result<u64> {
             let value: &Value = &answer.header["extFields"][name];
             Ok(value.as_str().with_context(|| format!("no {name}"))?.parse()?)
@@ -110,6 +98,23 @@ impl Target {
             }
             code => bail!("a pull was answered with {code}: {}", answer.header),
         }
+    }
+}
+
+impl Target {
+    async fn ask(&mut self, fields: &Value) -> Result<Answer> {
+        // Put back only after an answer: a connection that failed is not used again.
+        if let Some(mut kept) = self.connection.take()
+            && let Ok(answer) = kept.request(PULL_MESSAGE, fields, &[]).await
+        {
+            self.connection = Some(kept);
+            return Ok(answer);
+        }
+        // A broker closes what was idle for two minutes, and a pull may be asked for again.
+        let mut new = Connection::open(&self.address).await?;
+        let answer = new.request(PULL_MESSAGE, fields, &[]).await?;
+        self.connection = Some(new);
+        Ok(answer)
     }
 }
 

@@ -29,7 +29,7 @@ async fn a_blocked_staging_partition_holds_back_only_itself() -> Result<()> {
     // They came as they were written: no backlog had to be worked off. A tenth of the time they were written in, and slack
     // for a busy machine.
     let late = begin.elapsed();
-    ensure!(late < Duration::from_secs(count / 10_000 + 10), "the others were {late:?} late");
+    ensure!(late < Duration::from_secs(count / 10_000 + 30), "the others were {late:?} late");
     ensure!(letters.is_empty(), "{} dead letters", letters.len());
     ensure!(job.members().await? == members, "the group was rebalanced");
     let verdict = judge(&ledger, &target.seen, &letters);
