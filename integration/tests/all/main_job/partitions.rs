@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use trestle_integration::oracle::{Load, judge};
 
-use super::rig::{Job, Site, short_or_soak, written};
+use super::rig::{Job, SOON, Site, short_or_soak, written};
 
 /// The one that is blocked.
 const BLOCKED: i32 = 2;
@@ -16,9 +16,11 @@ async fn a_blocked_staging_partition_holds_back_only_itself() -> Result<()> {
     let job = Job::prepare(Site::shared().await?, "blocked", Load::new("", count)).await?;
     let bridge = job.ready().await?;
     let mut target = job.target().await?;
-    let members = job.members().await?;
     let writer = job.write(1_000)?;
     written(&writer, count / 5).await?;
+    // Ready comes before the group has taken it in.
+    job.arrived(&mut target, 1, SOON).await?;
+    let members = job.members().await?;
     // A terminated topic takes no message any more, for ever.
     let path = format!("/admin/v2/persistent/public/bridge/{}-partition-{BLOCKED}/terminate", job.name);
     let (status, body) = job.site.pulsar_rest("POST", &path, "").await?;
