@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tokio::time::sleep;
 use trestle_integration::{
-    Brokers, Pulsar, Settings,
-    oracle::{Load, Row, Shape, Verdict},
+    Bridge, Brokers, Pulsar, Settings,
+    oracle::{Ledger, Load, Row, Shape, Target, Verdict},
     until,
 };
 
@@ -100,28 +100,39 @@ async fn a_permission_missing_at_start_and_withdrawn_later_is_said_and_waited_fo
 /// Fits into Pulsar, and not into RocketMQ.
 const POISON: u64 = 300;
 
-#[tokio::test]
-async fn while_the_dead_letter_topic_is_down_a_poisoned_partition_waits_and_the_others_flow() -> Result<()> {
+/// Everything is written, one poison message among it, and the cluster of the dead letters is down, as the bridge has said.
+struct Poisoned {
+    job: Job,
+    bridge: Bridge,
+    target: Target,
+    letters: Pulsar,
+    ledger: Ledger,
+}
+
+async fn poisoned(name: &str, count: u64, route: &str) -> Result<Poisoned> {
     let shared = Brokers::shared().await?;
     let letters = Pulsar::start().await?;
     let shape = |number| if number == POISON { Shape::Large((5 << 20) - 4_096) } else { Shape::Plain };
-    let count = short_or_soak(3_000, 60_000);
-    let mut job = Job::prepare(
-        Site::of(&shared.kafka, &shared.pulsar, &shared.rocketmq),
-        "poisoned",
-        Load { shape, ..Load::new("", count) },
-    )
-    .await?;
-    // By key, each target queue holds messages of every partition, and all wait for the poisoned one.
-    job.extra.route = "partitioning: same".into();
+    let load = Load { shape, ..Load::new("", count) };
+    let mut job = Job::prepare(Site::of(&shared.kafka, &shared.pulsar, &shared.rocketmq), name, load).await?;
+    job.extra.route = route.into();
     job.letters_at = Some((letters.url.clone(), letters.admin.clone()));
-    let mut bridge = job.ready().await?;
-    let mut target = job.target().await?;
+    let bridge = job.ready().await?;
+    let target = job.target().await?;
     letters.broker.kill().await?;
     let writer = job.write(500)?;
     written(&writer, POISON + 1).await?;
     says(&bridge, &["/deliver", "dead"]).await?;
     let ledger = writer.finish().await?;
+    Ok(Poisoned { job, bridge, target, letters, ledger })
+}
+
+#[tokio::test]
+async fn while_the_dead_letter_topic_is_down_a_poisoned_partition_waits_and_the_others_flow() -> Result<()> {
+    // By key, each target queue holds messages of every partition, and all wait for the poisoned one.
+    let count = short_or_soak(3_000, 60_000);
+    let Poisoned { job, mut bridge, mut target, letters, ledger } =
+        poisoned("poisoned", count, "partitioning: same").await?;
     let poisoned = ledger.confirmed.get(&POISON).context("the poison was not written")?.partition;
     // Dead letters cannot be asked for now.
     let others = ledger.confirmed.values().filter(|at| at.partition != poisoned).count();
@@ -150,20 +161,8 @@ async fn while_the_dead_letter_topic_is_down_a_poisoned_partition_waits_and_the_
 
 #[tokio::test]
 async fn with_order_key_only_the_key_of_a_poison_message_waits_while_the_dead_letter_topic_is_down() -> Result<()> {
-    let shared = Brokers::shared().await?;
-    let letters = Pulsar::start().await?;
-    let shape = |number| if number == POISON { Shape::Large((5 << 20) - 4_096) } else { Shape::Plain };
-    let load = Load { shape, ..Load::new("", 3_000) };
-    let mut job = Job::prepare(Site::of(&shared.kafka, &shared.pulsar, &shared.rocketmq), "waits-apart", load).await?;
-    job.extra.route = "order: key".into();
-    job.letters_at = Some((letters.url.clone(), letters.admin.clone()));
-    let mut bridge = job.ready().await?;
-    let mut target = job.target().await?;
-    letters.broker.kill().await?;
-    let writer = job.write(500)?;
-    written(&writer, POISON + 1).await?;
-    says(&bridge, &["/deliver", "dead"]).await?;
-    let ledger = writer.finish().await?;
+    let Poisoned { job, mut bridge, mut target, letters, ledger } =
+        poisoned("waits-apart", 3_000, "order: key").await?;
     let load = job.load.clone();
     let key = |number: &u64| load.message(*number).key;
     let waits = |number: &u64| *number >= POISON && key(number) == key(&POISON);
