@@ -149,7 +149,7 @@ impl Checker<'_> {
             name,
             from,
             group,
-            start,
+            start: start.clone(),
             on_gap: route.from.on_gap,
             to,
             placement,

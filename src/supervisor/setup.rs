@@ -156,7 +156,7 @@ impl Setup {
         SourceSpec {
             topic: hop.from.topic.clone(),
             group: hop.group.clone(),
-            start: hop.start,
+            start: hop.start.clone(),
             route: self.route.name.clone(),
             buffer_bytes: self.buffer_bytes,
             largest_message: self.largest_message,

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use crate::{BoxFuture, Fault, Marks, Reader, ReaderSpec, Sink, Source, SourceControl, Survey, survey};
+use crate::{BoxFuture, Fault, Marks, PartitionId, Reader, ReaderSpec, Sink, Source, SourceControl, Survey, survey};
 
 /// One cluster of one protocol. Cheap to make: connections are opened by what it makes.
 pub trait Connector: Send + Sync {
@@ -16,6 +16,12 @@ pub trait Connector: Send + Sync {
     /// for the same group from the first mark on until this is dropped.
     fn marks<'a>(&'a self, _topic: &'a str, _group: &'a str) -> BoxFuture<'a, Result<Option<Box<dyn Marks>>, Fault>> {
         Box::pin(async { Ok(None) })
+    }
+
+    /// Full names of the topics that a route could read, those that the brokers keep for themselves left out. `like` is a
+    /// pattern in the protocol's form of a name; what of it is no pattern, such as a namespace, may narrow the search.
+    fn topics<'a>(&'a self, _like: &'a str) -> BoxFuture<'a, Result<Vec<String>, Fault>> {
+        Box::pin(async { Err(Fault::down("this connector cannot list topics")) })
     }
 
     /// What the cluster says of a topic; [`Why::UnknownTopic`](crate::Why) when there is none.
@@ -52,11 +58,15 @@ pub struct SourceSpec {
     pub options: BTreeMap<String, String>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Start {
     #[default]
     Earliest,
     Latest,
+    /// At the first message that the cluster dates so or later, in milliseconds since 1970-01-01T00:00Z.
+    Time(i64),
+    /// At these offsets, by partition; one that is not named here begins at its first message.
+    Offsets(BTreeMap<PartitionId, u64>),
 }
 
 #[derive(Clone, Debug)]

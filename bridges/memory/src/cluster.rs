@@ -349,6 +349,10 @@ impl Connector for Cluster {
         })
     }
 
+    fn topics<'a>(&'a self, _like: &'a str) -> BoxFuture<'a, Result<Vec<String>, Fault>> {
+        Box::pin(async { Ok(self.shared.lock().topics.keys().cloned().collect()) })
+    }
+
     fn describe<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<TopicInfo, Fault>> {
         Box::pin(async move { self.shared.lock().describe(topic) })
     }

@@ -79,6 +79,12 @@ impl Log {
         self.end
     }
 
+    /// The first offset of a message dated so or later, in milliseconds; the end when there is none.
+    pub fn dated(&self, time: i64) -> u64 {
+        let late = |stored: &&Stored| stored.message.time.is_some_and(|t| t >= time);
+        self.read(0).iter().find(late).map_or(self.end, |stored| stored.offset)
+    }
+
     /// Everything ever stored.
     pub fn stored(&self) -> &[Stored] {
         &self.stored

@@ -1,6 +1,6 @@
 use std::{pin::pin, sync::Arc};
 
-use trestle_core::{BoxFuture, Excerpt, Fault, Message, PartitionId, ReadFrom, Reader, ReaderSpec};
+use trestle_core::{BoxFuture, Excerpt, Fault, PartitionId, ReadFrom, Reader, ReaderSpec};
 
 use crate::cluster::{Shared, State};
 
@@ -24,10 +24,7 @@ impl MemoryReader {
         let place = |log: &crate::log::Log| {
             let from = match spec.from {
                 ReadFrom::Earliest => log.start(),
-                ReadFrom::Time(time) => {
-                    let late = |message: &Message| message.time.is_some_and(|t| t >= time);
-                    log.read(0).iter().find(|s| late(&s.message)).map_or(log.end(), |s| s.offset)
-                }
+                ReadFrom::Time(time) => log.dated(time),
             };
             (from, log.end())
         };

@@ -268,12 +268,15 @@ impl Inner {
         let Some(part) = self.parts.get_mut(&partition) else { return };
         let log = &state.partition(&spec.topic, partition).log;
         let (begin, end) = (log.start(), log.end());
+        let dated = if let Start::Time(time) = spec.start { log.dated(time) } else { begin };
         let member = self.member;
         let first = state.with_group(&spec.topic, &spec.group, |group, _, _| {
-            match (from.map(offset), group.committed.get(&partition), spec.start) {
+            match (from.map(offset), group.committed.get(&partition), &spec.start) {
                 (Some(from), _, _) => from,
                 (None, Some(committed), _) => *committed,
                 (None, None, Start::Earliest) => begin,
+                (None, None, Start::Time(_)) => dated,
+                (None, None, Start::Offsets(offsets)) => offsets.get(&PartitionId(partition)).copied().unwrap_or(begin),
                 (None, None, Start::Latest) => {
                     // Committed, so that a group that settles nothing does not begin later the next time. A commit that
                     // fails here belongs to a member that is expelled, which will hear of it.

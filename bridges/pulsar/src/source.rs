@@ -201,7 +201,7 @@ impl Owner {
     async fn serve(&self, tasks: &mut JoinSet<()>, partitioned: bool, mut sizes: watch::Receiver<u32>) {
         let mut known = *sizes.borrow_and_update();
         for index in 0..known {
-            self.add(tasks, index, partitioned, self.spec.start);
+            self.add(tasks, index, partitioned, self.spec.start.clone());
         }
         let mut commit = every(self.spec.commit_interval);
         loop {

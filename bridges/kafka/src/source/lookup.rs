@@ -43,14 +43,14 @@ pub(super) fn ask(
     consumer: &Arc<BaseConsumer<Context>>,
     inbox: &Arc<Inbox>,
     topic: &str,
-    start: Start,
+    start: &Start,
     question: Question,
     partitions: Vec<i32>,
 ) -> std::io::Result<()> {
-    let (consumer, inbox, topic) = (consumer.clone(), inbox.clone(), topic.to_owned());
+    let (consumer, inbox, topic, start) = (consumer.clone(), inbox.clone(), topic.to_owned(), start.clone());
     let work = move || {
         let answer = match question {
-            Question::Begin => begin(&consumer, &topic, start, &partitions),
+            Question::Begin => begin(&consumer, &topic, &start, &partitions),
             Question::Bounds => bounds(&consumer, &topic, &partitions),
         };
         // Given back before the answer: whoever hears it may destroy the consumer, which must not happen here.
@@ -63,11 +63,11 @@ pub(super) fn ask(
 fn begin(
     consumer: &BaseConsumer<Context>,
     topic: &str,
-    start: Start,
+    start: &Start,
     partitions: &[i32],
 ) -> Result<BTreeMap<i32, Answer>, KafkaError> {
     let mut found = committed(consumer, topic, partitions)?;
-    if found.len() < partitions.len() && start == Start::Latest {
+    if found.len() < partitions.len() && *start == Start::Latest {
         pin_end(consumer, topic)?;
         found = committed(consumer, topic, partitions)?;
     }

@@ -213,7 +213,7 @@ impl Reader {
             self.questions.iter().filter(|(_, asked)| **asked == question).map(|(id, _)| *id).collect();
         self.questions.retain(|_, asked| *asked != question);
         let (consumer, inbox) = (&self.consumer, &self.shared.inbox);
-        match lookup::ask(consumer, inbox, &self.spec.topic, self.spec.start, question, partitions.clone()) {
+        match lookup::ask(consumer, inbox, &self.spec.topic, &self.spec.start, question, partitions.clone()) {
             Ok(()) => self.asking = true,
             Err(error) => {
                 tracing::warn!(%error, "no thread for a question to the broker");

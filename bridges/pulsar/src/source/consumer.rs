@@ -63,8 +63,8 @@ impl Subscription {
         let id = connection.next_id();
         let events = connection.consumer(id, EVENTS).map_err(|e| self.fault("subscribing to", &e))?;
         let position = match self.start {
-            Start::Earliest => InitialPosition::Earliest,
             Start::Latest => InitialPosition::Latest,
+            _ => InitialPosition::Earliest,
         };
         let subscribe = |request_id| {
             let mut subscribe = command(Type::Subscribe);

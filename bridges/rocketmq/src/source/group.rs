@@ -157,10 +157,10 @@ impl Group {
     }
 
     /// The first offset, or the one behind the last.
-    pub async fn edge(&self, queue: &Queue, which: Start) -> Result<u64, Fault> {
+    pub async fn edge(&self, queue: &Queue, which: &Start) -> Result<u64, Fault> {
         let code = match which {
-            Start::Earliest => request::GET_MIN_OFFSET,
             Start::Latest => request::GET_MAX_OFFSET,
+            _ => request::GET_MIN_OFFSET,
         };
         let answer = self.ask_master(queue, self.queue_request(code, queue)).await?;
         offset(&answer).ok_or_else(|| Fault::down(format!("{}: an answer without an offset", self.about_queue(queue))))

@@ -312,7 +312,8 @@ impl Member {
             }
             let Some(partition) = self.shared.known_queues().partition(queue) else { return true };
             // A queue that came later is read from its start, or what was written before we saw it would be skipped.
-            let otherwise = if partition.0 < self.known { self.shared.group.spec.start } else { Start::Earliest };
+            let otherwise =
+                if partition.0 < self.known { self.shared.group.spec.start.clone() } else { Start::Earliest };
             let reading = Reading::new(queue.clone(), partition, otherwise);
             let task = tokio::spawn(read(reading.clone(), self.shared.group.clone(), self.events.clone()));
             trackers.push(reading.tracker.clone());

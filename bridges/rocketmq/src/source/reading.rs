@@ -205,7 +205,7 @@ impl Reader {
         if let Some(committed) = self.group.committed(queue).await? {
             return Ok(committed);
         }
-        let at = self.group.edge(queue, self.reading.otherwise).await?;
+        let at = self.group.edge(queue, &self.reading.otherwise).await?;
         if self.reading.otherwise == Start::Latest {
             // Else what comes until the first commit would be skipped by whoever starts again.
             self.group.commit(queue, at).await?;
