@@ -122,7 +122,7 @@ impl<'a> Rig<'a> {
     }
 
     pub async fn source(&self, start: Start) -> (Box<dyn Source>, Arc<dyn SourceControl>) {
-        self.patient("source", || self.connector.source(self.source_spec(start))).await
+        self.patient("source", || self.connector.source(self.source_spec(start.clone()))).await
     }
 
     /// A member that starts what it is assigned, with plenty of credit.
