@@ -5,21 +5,25 @@ use std::{collections::BTreeMap, sync::Arc};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use trestle_core::{Connector, OptionsOf, WrongOption};
+use trestle_core::{Accounts, Connector, OptionsOf, WrongOption};
 
 use crate::config::{Cluster, Rate};
 
 /// Ties a crate's `Settings` and `connector` to the rest of its line.
 macro_rules! protocol {
-    ($name:literal, $crate_name:ident, $topic:ident, $folded:ident, $group:ident, $stages:expr, $dead_letters:expr, $window:expr) => {
+    ($name:literal, $crate_name:ident, $topic:ident, $carries:ident, $longest:expr, $folded:ident, $group:ident, $stages:expr, $dead_letters:expr, $offsets:expr, $window:expr) => {
         Protocol {
             name: $name,
             topic: $topic,
+            carries: $carries,
+            longest_topic: $longest,
             folded: $folded,
             group: $group,
             options: $crate_name::check_options,
             stages: $stages,
             dead_letters: $dead_letters,
+            offsets: $offsets,
+            accounts: &$crate_name::ACCOUNTS,
             acknowledgement_window: $window,
             schema: |generator| $crate_name::Settings::json_schema(generator),
             connect: |cluster, settings| {
@@ -32,14 +36,53 @@ macro_rules! protocol {
 
 /// One line a protocol.
 const PROTOCOLS: &[Protocol] = &[
-    protocol!("kafka", trestle_kafka, kafka_topic, kafka_folded, any_group, STAGES, None, Some(KAFKA_WINDOW)),
-    protocol!("pulsar", trestle_pulsar, pulsar_topic, same, pulsar_subscription, STAGES, Some(DEAD_LETTERS), None),
-    protocol!("rocketmq", trestle_rocketmq, rocketmq_topic, same, rocketmq_group, NEVER_STAGES, None, None),
+    protocol!(
+        "kafka",
+        trestle_kafka,
+        kafka_topic,
+        kafka_letter,
+        249,
+        kafka_folded,
+        any_group,
+        STAGES,
+        None,
+        OFFSETS,
+        Some(KAFKA_WINDOW)
+    ),
+    protocol!(
+        "pulsar",
+        trestle_pulsar,
+        pulsar_topic,
+        pulsar_letter,
+        1_000,
+        same,
+        pulsar_subscription,
+        STAGES,
+        Some(DEAD_LETTERS),
+        NO_OFFSETS,
+        None
+    ),
+    protocol!(
+        "rocketmq",
+        trestle_rocketmq,
+        rocketmq_topic,
+        rocketmq_letter,
+        127,
+        same,
+        rocketmq_group,
+        NEVER_STAGES,
+        None,
+        OFFSETS,
+        None
+    ),
 ];
 
 /// Whether staged messages are safe there until the next hop delivered them.
 const STAGES: bool = true;
 const NEVER_STAGES: bool = false;
+/// Whether a position is a number that a person could name.
+const OFFSETS: bool = true;
+const NO_OFFSETS: bool = false;
 /// A route's dead letters go here, with its name behind it, unless the table says otherwise.
 const DEAD_LETTERS: &str = "persistent://public/dlq-pulsar-bridge/";
 
@@ -53,6 +96,10 @@ pub struct Protocol {
     pub name: &'static str,
     /// The topic's name in full, or what is wrong with it.
     pub topic: fn(&str, Use) -> Result<String, String>,
+    /// Whether a topic's name may have this character from another protocol's name.
+    pub carries: fn(char) -> bool,
+    /// Bytes of a topic's name at most.
+    pub longest_topic: usize,
     /// Two topics that this makes equal cannot both exist.
     pub folded: fn(&str) -> String,
     /// What is wrong with the name of a consumer group or subscription.
@@ -63,6 +110,10 @@ pub struct Protocol {
     pub stages: bool,
     /// Where it keeps dead letters by itself, if it does: the beginning of the topic's name.
     pub dead_letters: Option<&'static str>,
+    /// A source may begin at offsets that the table names.
+    pub offsets: bool,
+    /// What becomes of messages that are read and written there.
+    pub accounts: &'static Accounts,
     /// The client's option, and its default in milliseconds, for how long a group waits for a partition that it takes away.
     pub acknowledgement_window: Option<(&'static str, u64)>,
     schema: fn(&mut SchemaGenerator) -> Schema,
@@ -165,6 +216,19 @@ fn kafka_topic(name: &str, usage: Use) -> Result<String, String> {
         _ if usage == Use::Write && INTERNAL.contains(&name) => Err("the broker keeps this topic for itself".into()),
         _ => Ok(name.to_owned()),
     }
+}
+
+fn kafka_letter(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "._-".contains(c)
+}
+
+/// `%` and `|` mean something to RocketMQ.
+fn rocketmq_letter(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "_-".contains(c)
+}
+
+fn pulsar_letter(c: char) -> bool {
+    c != '/' && !c.is_whitespace() && !c.is_control()
 }
 
 /// Kafka names its metrics with `_` for `.`, and refuses a topic whose name then is taken.

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod clusters;
 pub mod commands;
 pub mod config;
+pub mod discovery;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod letters;

@@ -26,6 +26,7 @@ Exit codes:
 Examples:
   trestle check trestle.yaml              everything that is wrong with a table, or what it comes to
   trestle check trestle.yaml --connect    the same, and whether the clusters agree
+  trestle explain trestle.yaml orders     what route orders does to a message
   trestle run trestle.yaml                carry messages until SIGTERM or SIGINT
   trestle verify compare trestle.yaml main/orders billing/orders --window 1h
                                           whether all of one topic is in another, unchanged and in order
@@ -49,6 +50,20 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         output: Output,
         /// Ask the clusters as well whether they are there and keep what they are given; nothing is changed on them
+        #[arg(long)]
+        connect: bool,
+    },
+    /// Say what each route does to a message, what it promises, and what would make that stronger
+    #[command(after_help = EXPLAIN)]
+    Explain {
+        /// The route table, YAML or JSON
+        file: PathBuf,
+        /// This route alone
+        route: Option<String>,
+        /// How to say it
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+        /// Look at the real topics as well: partitions, largest messages, retention; nothing is changed on them
         #[arg(long)]
         connect: bool,
     },
@@ -101,6 +116,17 @@ Examples:
   trestle check trestle.yaml --connect
   trestle check trestle.yaml --output json | jq '.mistakes[] | \"\\(.line): \\(.problem)\"'";
 
+const EXPLAIN: &str = "\
+For each hop: what becomes of key, value, null, headers, time, order, delay and size on the way, where repeats can come
+from, and which settings would strengthen the route. Needs no cluster, unless --connect says so.
+
+Exit codes: 0 explained, 2 the table is wrong or has no such route, 1 a cluster did not answer or says no
+
+Examples:
+  trestle explain trestle.yaml orders
+  trestle explain trestle.yaml orders --connect
+  trestle explain trestle.yaml --output json | jq '.routes[] | {route, guarantee}'";
+
 const SCHEMA: &str = "\
 Examples:
   trestle schema > trestle.schema.json
@@ -124,6 +150,9 @@ fn main() -> ExitCode {
     let exit = match Arguments::parse().command {
         Command::Run { file } => commands::run::run(&file),
         Command::Check { file, output, connect } => commands::check::check(&file, output, connect),
+        Command::Explain { file, route, output, connect } => {
+            commands::explain::explain(&file, route.as_deref(), output, connect)
+        }
         Command::Schema => commands::schema::schema(),
         Command::Health { address } => commands::health::health(&address),
         Command::Dlq(dlq) => commands::dlq::dlq(dlq),
@@ -158,7 +187,7 @@ mod tests {
             let help = command.render_long_help().to_string();
             help.contains("Exit codes: 0 ") && help.contains("Examples:\n")
         };
-        for name in ["run", "check", "health"] {
+        for name in ["run", "check", "explain", "health"] {
             assert!(named(command.find_subcommand_mut(name).unwrap()), "{name}");
         }
         for family in ["verify", "dlq"] {

@@ -4,6 +4,7 @@ mod asking;
 pub mod check;
 pub mod completions;
 pub mod dlq;
+pub mod explain;
 pub mod health;
 mod progress;
 mod reading;

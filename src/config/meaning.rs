@@ -1,24 +1,26 @@
 //! What a table means: names that exist, limits that hold, defaults filled in.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, path::Path, sync::Arc};
+use std::{collections::BTreeMap, ops::RangeInclusive, path::Path, sync::Arc, time::UNIX_EPOCH};
 
 use serde_json::Value;
-use trestle_core::{Guarantee, OptionsOf, Start};
+use trestle_core::{Guarantee, OptionsOf, PartitionId, Start};
 
 use super::{
+    instances::Declared,
     mistake::Mistake,
     options::{self, Options},
     policies::{self, Policies},
     quantity::{Size, Time},
+    several::{self, Found, Instance},
     shape,
     table::{Cluster, Endpoint, Hop, HopPolicies, Memory, Route, Table},
-    topology,
+    topology, transforms,
     yaml::{Kind, Node, Span},
 };
 use crate::{
     clusters::{self, Use},
-    pipeline::{MaxAhead, Placement},
-    policy::{order::SetAside, rate::Rate},
+    pipeline::{Edits, MaxAhead, Placement},
+    policy::{order::SetAside, rate::Rate, stamp::Stamp},
 };
 
 /// Characters of a cluster's or route's name: it becomes part of groups, topics and labels everywhere.
@@ -32,7 +34,7 @@ const LARGEST_MESSAGE: RangeInclusive<Size> = Size(1 << 10)..=Size::mib(1_024);
 const MEMORY: RangeInclusive<Size> = Size::mib(1)..=Size::mib(1 << 20);
 
 /// The table as far as it makes sense; it may be used only when no mistake is an error.
-pub fn check(file: &Path, root: &Node, mut value: Value, mistakes: &mut Vec<Mistake>) -> Option<Table> {
+pub fn check(file: &Path, root: &Node, mut value: Value, found: &Found, mistakes: &mut Vec<Mistake>) -> Option<Table> {
     policies::inherit(&mut value);
     let shape: shape::Table = match serde_json::from_value(value) {
         Ok(shape) => shape,
@@ -43,22 +45,22 @@ pub fn check(file: &Path, root: &Node, mut value: Value, mistakes: &mut Vec<Mist
     };
     let mut checker = Checker { root, mistakes, clusters: BTreeMap::new(), options: options::Checker::default() };
     checker.clusters(&shape.clusters);
-    let mut routes = BTreeMap::new();
-    for (name, route) in &shape.routes {
-        routes.insert(name.clone(), Arc::new(checker.route(name, route)));
-    }
+    let Declared { mut routes, examples, patterns } = checker.declared(&shape.routes);
     let memory = checker.memory(&shape.memory);
     checker.grace(&shape);
+    // What is found later must not undo what is right without it.
+    let all = routes.iter().chain(&examples).map(|(name, route)| (name.clone(), route.clone())).collect();
+    topology::check(root, &all, checker.mistakes);
+    checker.matched(&shape.routes, &patterns, found, &mut routes);
     let clusters = checker.clusters;
-    topology::check(root, &routes, mistakes);
     // A wrong address was reported when its form was checked.
     let listen = shape.admin.listen.parse().ok()?;
-    Some(Table { file: file.to_owned(), clusters, routes, listen, memory, grace: shape.shutdown.grace.0 })
+    Some(Table { file: file.to_owned(), clusters, routes, patterns, listen, memory, grace: shape.shutdown.grace.0 })
 }
 
-struct Checker<'a> {
-    root: &'a Node,
-    mistakes: &'a mut Vec<Mistake>,
+pub(super) struct Checker<'a> {
+    pub(super) root: &'a Node,
+    pub(super) mistakes: &'a mut Vec<Mistake>,
     clusters: BTreeMap<String, Arc<Cluster>>,
     options: options::Checker,
 }
@@ -121,26 +123,32 @@ impl Checker<'_> {
         cluster
     }
 
-    fn route(&mut self, name: &str, route: &shape::Route) -> Route {
+    /// One topic's route of the table's route `name`.
+    pub(super) fn route(&mut self, name: &str, Instance { name: own_name, route }: &Instance) -> Route {
         let at = |rest: &'static [&'static str]| -> Vec<&str> {
             ["routes", name].into_iter().chain(rest.iter().copied()).collect()
         };
-        if let Some((key, _)) = self.root.get("routes").and_then(|(_, routes)| routes.get(name)) {
-            self.name(&at(&[]), name, key.span);
-        }
         let (from, to) = (&route.from, &route.to);
-        let [source] = self.endpoint(&at(&["from"]), &from.cluster, &from.topic, &from.options, [OptionsOf::Source]);
-        let [target] = self.endpoint(&at(&["to"]), &to.cluster, &to.topic, &to.options, [OptionsOf::Sink]);
-        let group = from.group.clone().unwrap_or_else(|| format!("trestle-{name}"));
+        let topic = from.topic.as_deref().unwrap_or_default();
+        let [source] = self.endpoint(&at(&["from"]), &from.cluster, topic, &from.options, [OptionsOf::Source]);
+        let to_topic = self.filled(&at(&["to"]), &to.cluster, &to.topic, topic);
+        let [target] = self.endpoint(&at(&["to"]), &to.cluster, &to_topic, &to.options, [OptionsOf::Sink]);
+        let group = from.group.clone().unwrap_or_default();
         self.group(&at(&["from", "group"]), &source, &group);
         let placement = match route.partitioning {
             shape::Partitioning::Key => Placement::Key,
             shape::Partitioning::Same => Placement::Same,
+            shape::Partitioning::RoundRobin => Placement::RoundRobin,
         };
-        let start = match from.start {
-            shape::Start::Earliest => Start::Earliest,
-            shape::Start::Latest => Start::Latest,
-        };
+        if placement == Placement::RoundRobin && route.hops.deliver.order != shape::Order::None {
+            let problem = "`round_robin` spreads each key over all partitions, so that nothing keeps its order";
+            let mistake = self.at(&at(&["partitioning"]), problem);
+            self.mistakes.push(mistake.expected("`order: none`, which says so").warning());
+        }
+        let start = self.start(&at(&["from"]), &source, from);
+        let transforms = transforms::check(self.root, name, &route.transform, self.mistakes);
+        let stamp = route.stamp.then(|| Stamp { from: source.to_string(), to: target.to_string() });
+        let edits = Edits { transforms, stamp };
         if route.via.is_none() && self.is_written(&at(&["hops", "stage"])) {
             let mistake = self.at(&at(&["hops", "stage"]), "the route has no `via`, and so no such hop");
             self.mistakes.push(mistake.expected("`deliver`"));
@@ -152,6 +160,7 @@ impl Checker<'_> {
             start: start.clone(),
             on_gap: route.from.on_gap,
             to,
+            edits: edits.clone(),
             placement,
             fenced: false,
             policies,
@@ -164,7 +173,8 @@ impl Checker<'_> {
             }
             Some(via) => {
                 let sides = [OptionsOf::Sink, OptionsOf::Source];
-                let [stage, staged] = self.endpoint(&at(&["via"]), &via.cluster, &via.topic, &via.options, sides);
+                let via_topic = self.filled(&at(&["via"]), &via.cluster, &via.topic, topic);
+                let [stage, staged] = self.endpoint(&at(&["via"]), &via.cluster, &via_topic, &via.options, sides);
                 if clusters::protocol(stage.cluster.protocol).is_some_and(|protocol| !protocol.stages) {
                     let stages =
                         clusters::protocols().filter(|p| p.stages).map(|p| p.name).collect::<Vec<_>>().join(" or ");
@@ -173,7 +183,7 @@ impl Checker<'_> {
                         self.at(&at(&["via", "cluster"]), problem).expected(format!("a cluster of type {stages}")),
                     );
                 }
-                let second = via.group.clone().unwrap_or_else(|| format!("trestle-{name}-deliver"));
+                let second = via.group.clone().unwrap_or_default();
                 self.group(&at(&["via", "group"]), &stage, &second);
                 let policies = self.hop_policies(name, "stage", &route.hops.stage, &source);
                 let first = Hop {
@@ -183,7 +193,9 @@ impl Checker<'_> {
                 };
                 // Whatever was staged is to be delivered, wherever the route began.
                 let policies = self.hop_policies(name, "deliver", &route.hops.deliver, &staged);
-                let second = Hop { start: Start::Earliest, ..hop("deliver", staged, second, target.clone(), policies) };
+                let edits = Edits::default();
+                let second =
+                    Hop { start: Start::Earliest, edits, ..hop("deliver", staged, second, target.clone(), policies) };
                 staging = Some(stage);
                 vec![first, second]
             }
@@ -191,10 +203,59 @@ impl Checker<'_> {
         let clusters =
             [staging.as_ref(), Some(&source), Some(&target)].into_iter().flatten().map(|e| e.cluster.clone());
         let dead_letter = self.dead_letter(name, &route.dead_letter, clusters.collect());
-        self.promises(&at(&["stamp"]), route.stamp);
         let dead_letter_limit =
             self.policies(&[&["routes", name], &["defaults"]]).dead_letter_limit(&route.dead_letter);
-        Route { name: name.to_owned(), hops, dead_letter, dead_letter_limit }
+        Route { name: own_name.clone(), declared: name.to_owned(), hops, dead_letter, dead_letter_limit }
+    }
+
+    /// Where the route begins.
+    fn start(&mut self, path: &[&str], source: &Endpoint, from: &shape::From) -> Start {
+        let protocol = clusters::protocol(source.cluster.protocol);
+        if from.start_offsets.is_empty() {
+            return match from.start.as_str() {
+                shape::EARLIEST => Start::Earliest,
+                shape::LATEST => Start::Latest,
+                text => match humantime::parse_rfc3339_weak(text).map(|time| time.duration_since(UNIX_EPOCH)) {
+                    Ok(Ok(since)) => Start::Time(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)),
+                    _ => {
+                        let known = [shape::EARLIEST, shape::LATEST, "a time such as 2026-01-31T12:00:00Z"];
+                        let mistake = self.at(&[path, &["start"]].concat(), format!("`{text}` is not known here"));
+                        self.mistakes.push(mistake.one_of(text, known.into_iter()));
+                        Start::Earliest
+                    }
+                },
+            };
+        }
+        let path = [path, &["start_offsets"]].concat();
+        if let Some(protocol) = protocol.filter(|protocol| !protocol.offsets) {
+            self.say(&path, format!("the positions of {} are no numbers", protocol.name));
+        }
+        if from.start != shape::EARLIEST {
+            self.say(&path, "`start` says where to begin as well");
+        }
+        if from.topic.is_none() {
+            self.say(&path, "several topics cannot have the same offsets");
+        }
+        let mut offsets = BTreeMap::new();
+        for (partition, offset) in &from.start_offsets {
+            match partition.parse() {
+                Ok(number) => drop(offsets.insert(PartitionId(number), *offset)),
+                Err(_) => self.say(&path, format!("`{partition}` is not the number of a partition")),
+            }
+        }
+        Start::Offsets(offsets)
+    }
+
+    /// A topic with the source's name in it.
+    fn filled(&mut self, path: &[&str], cluster: &str, template: &str, topic: &str) -> String {
+        if let Some(unknown) = several::unknown_placeholder(template) {
+            let mistake = self.at(&[path, &["topic"]].concat(), format!("`{unknown}` stands for nothing"));
+            self.mistakes
+                .push(mistake.expected(format!("`{}`, the source topic's name, or no braces", several::TOPIC)));
+            return template.replace(['{', '}'], "");
+        }
+        let protocol = self.clusters.get(cluster).and_then(|cluster| clusters::protocol(cluster.protocol));
+        protocol.map_or_else(|| template.to_owned(), |target| several::filled(template, topic, target).into_owned())
     }
 
     fn hop_policies(&mut self, route: &str, hop: &str, written: &shape::HopPolicies, source: &Endpoint) -> HopPolicies {
@@ -250,7 +311,7 @@ impl Checker<'_> {
         }
     }
 
-    fn known(&mut self, path: &[&str], name: &str) -> Arc<Cluster> {
+    pub(super) fn known(&mut self, path: &[&str], name: &str) -> Arc<Cluster> {
         if let Some(cluster) = self.clusters.get(name) {
             return cluster.clone();
         }
@@ -261,6 +322,10 @@ impl Checker<'_> {
             self.mistakes.push(mistake);
         }
         unknown(name)
+    }
+
+    pub(super) fn cluster_of(&self, name: &str) -> Arc<Cluster> {
+        self.clusters.get(name).cloned().unwrap_or_else(|| unknown(name))
     }
 
     fn group(&mut self, path: &[&str], at: &Endpoint, group: &str) {
@@ -308,14 +373,6 @@ impl Checker<'_> {
         Endpoint { cluster, topic, options: BTreeMap::new() }
     }
 
-    /// What is asked for and not done.
-    fn promises(&mut self, at_stamp: &[&str], stamp: bool) {
-        if stamp {
-            let mistake = self.at(at_stamp, "`stamp: true` is not available yet: nothing would be stamped");
-            self.mistakes.push(mistake.expected("`stamp: false`, or no `stamp`"));
-        }
-    }
-
     fn memory(&mut self, memory: &shape::Memory) -> Memory {
         let fine = self.within(&["memory", "limit"], memory.limit, MEMORY)
             & self.within(&["memory", "largest_message"], memory.largest_message, LARGEST_MESSAGE);
@@ -350,13 +407,18 @@ impl Checker<'_> {
         policies::is_written(self.root, path)
     }
 
-    fn name(&mut self, path: &[&str], name: &str, at: Span) {
+    pub(super) fn name(&mut self, path: &[&str], name: &str, at: Span) {
         if let Err(why) = clusters::letters(name, "_-", MAX_NAME) {
             self.mistakes.push(Mistake::at(at, format!("`{name}` is not a name: {why}")).path(path));
         }
     }
 
-    fn within<T: PartialOrd + std::fmt::Display>(&mut self, path: &[&str], value: T, range: RangeInclusive<T>) -> bool {
+    pub(super) fn within<T: PartialOrd + std::fmt::Display>(
+        &mut self,
+        path: &[&str],
+        value: T,
+        range: RangeInclusive<T>,
+    ) -> bool {
         let within = range.contains(&value);
         if !within {
             let expected = format!("{} to {}", range.start(), range.end());
@@ -365,11 +427,11 @@ impl Checker<'_> {
         within
     }
 
-    fn at(&self, path: &[&str], problem: impl Into<String>) -> Mistake {
+    pub(super) fn at(&self, path: &[&str], problem: impl Into<String>) -> Mistake {
         Mistake::on(self.root, path, problem)
     }
 
-    fn say(&mut self, path: &[&str], problem: impl Into<String>) {
+    pub(super) fn say(&mut self, path: &[&str], problem: impl Into<String>) {
         self.mistakes.push(self.at(path, problem));
     }
 }

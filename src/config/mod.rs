@@ -1,10 +1,11 @@
 //! The route table: `shape` is what is written, `table` what is meant. In between every mistake is found at once:
 //! `yaml` (text to a tree with places), `recover` (the same behind an error of syntax), `secrets` (`${NAME}`), `conform` (types, by the JSON Schema of `shape`),
-//! `meaning` (names, limits), `policies` (those of routes and their defaults), `options` (the clients' own settings) and `topology` (what routes do to each other).
+//! `meaning` (names, limits), `several` and `instances` (routes of several topics), `transforms`, `policies` (those of routes and their defaults), `options` (the clients' own settings) and `topology` (what routes do to each other).
 //! `inputs` remembers what it was read from, and `watch` notices that this has changed.
 
 mod conform;
 mod inputs;
+mod instances;
 mod json_schema;
 mod meaning;
 mod mistake;
@@ -14,9 +15,11 @@ mod quantity;
 mod recover;
 mod scalar;
 mod secrets;
+mod several;
 mod shape;
 mod table;
 mod topology;
+mod transforms;
 mod watch;
 mod yaml;
 
@@ -26,9 +29,10 @@ pub use inputs::Inputs;
 pub use mistake::{Mistake, Severity, window_start};
 pub use quantity::{Size, Time};
 pub use secrets::Environment;
+pub use several::Found;
 pub(crate) use shape::Rate;
 pub use shape::published_schema;
-pub use table::{Cluster, Endpoint, Hop, Memory, OnGap, Route, Table};
+pub use table::{Cluster, Endpoint, Hop, Memory, OnGap, Pattern, Route, Table};
 pub use watch::{LOOK_EVERY, Watch};
 
 use yaml::Span;
@@ -47,12 +51,12 @@ pub struct Checked {
     pub inputs: Inputs,
 }
 
-/// Reads and checks a table, with the environment of this process.
-pub fn load(file: &Path) -> Checked {
+/// Reads and checks a table, with the environment of this process. `found`: the topics that its patterns matched.
+pub fn load(file: &Path, found: &Found) -> Checked {
     let mut inputs = Inputs::default();
     match read(file, &mut inputs) {
         Ok(text) => {
-            let mut checked = check(file, &text, &|name| std::env::var(name).ok());
+            let mut checked = check_with(file, &text, &|name| std::env::var(name).ok(), found);
             checked.inputs.extend(inputs);
             checked
         }
@@ -60,8 +64,13 @@ pub fn load(file: &Path) -> Checked {
     }
 }
 
-/// Checks a table. Reads nothing but the files that `${file:/path}` names, and connects to nothing.
+/// Checks a table of which no pattern has matched anything yet. Reads nothing but the files that `${file:/path}` names, and
+/// connects to nothing.
 pub fn check(file: &Path, text: &str, environment: Environment<'_>) -> Checked {
+    check_with(file, text, environment, &Found::new())
+}
+
+fn check_with(file: &Path, text: &str, environment: Environment<'_>, found: &Found) -> Checked {
     let recover::Readings { rest, before, mut mistakes } = recover::read(text);
     let (mut table, mut places, mut inputs) = (None, None, Inputs::default());
     let mut hidden = Vec::new();
@@ -75,7 +84,7 @@ pub fn check(file: &Path, text: &str, environment: Environment<'_>) -> Checked {
             let secrets = secrets::fill(&mut root, text, environment, &mut inputs, &mut mistakes);
             let value = conform::conform(&root, &shape::schema(), whole, &mut mistakes);
             if whole {
-                table = meaning::check(file, &root, value, &mut mistakes);
+                table = meaning::check(file, &root, value, found, &mut mistakes);
             }
             hidden.push(secrets.clone());
             places = Some(Places { root, secrets, text: text.to_owned() });

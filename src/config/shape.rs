@@ -38,6 +38,9 @@ pub struct Route {
     /// A durable topic between the two, so that an outage of the target never holds the source back.
     pub via: Option<Via>,
     pub to: To,
+    /// What is changed in each message on purpose, or left out; one step after the other, in the first hop.
+    #[serde(default)]
+    pub transform: Vec<Transform>,
     /// What is kept in order, and so what a message that fails holds back: all of its target partition, its own key, or
     /// nothing.
     #[serde(default)]
@@ -47,7 +50,8 @@ pub struct Route {
     #[serde(default = "set_aside")]
     #[schemars(range(min = 1, max = 100_000))]
     pub set_aside: u32,
-    /// Where a keyed message goes: where the target's own clients put its key, or to the source partition's number.
+    /// Where a message goes: where the target's own clients put its key, to the source partition's number, or to one
+    /// partition after the other, batch by batch.
     #[serde(default)]
     pub partitioning: Partitioning,
     #[serde(default)]
@@ -76,7 +80,8 @@ pub struct Route {
     /// Policies that hold for one hop alone.
     #[serde(default)]
     pub hops: Hops,
-    /// Adds the origin and the list of hops to each delivered message, as headers. Not available yet.
+    /// Adds the origin and the list of topics it came through to each message, as headers, and leaves out a message that has
+    /// been at an end of the route before: a circle of such routes carries each message round once.
     #[serde(default)]
     pub stamp: bool,
 }
@@ -89,13 +94,31 @@ pub struct From {
     #[schemars(length(min = 1))]
     pub cluster: String,
     #[schemars(length(min = 1))]
-    pub topic: String,
-    /// The consumer group or subscription; used by one route only. Default: `trestle-` and the route's name.
+    pub topic: Option<String>,
+    /// Several topics in place of `topic`. Each is carried by itself, as if it were a route named `ROUTE:TOPIC`; `{topic}` in
+    /// a topic or group of the route stands for the last part of its name.
+    #[serde(default)]
+    pub topics: Vec<String>,
+    /// In place of `topic`: every topic whose name, in full, is matched by this regular expression. Looked for again and
+    /// again; a topic that the table's routes write is none of them.
+    #[schemars(length(min = 1))]
+    pub pattern: Option<String>,
+    /// With `pattern`: how often topics are looked for.
+    #[serde(default = "look_every")]
+    pub look_every: Time,
+    /// The consumer group or subscription; used by one route only, so with several topics `{topic}` is part of it. Default:
+    /// `trestle-` and the route's name, with several topics `-{topic}` behind it.
     #[schemars(length(min = 1))]
     pub group: Option<String>,
-    /// Where to begin when the group has no position yet.
+    /// Where to begin when the group has no position yet: `earliest`, `latest`, or a time such as `2026-01-31T12:00:00Z`, by
+    /// the cluster's own dates.
+    #[serde(default = "start")]
+    #[schemars(length(min = 1))]
+    pub start: String,
+    /// In place of `start`: the first offset of each partition. One that is not named begins at its first message.
     #[serde(default)]
-    pub start: Start,
+    #[schemars(extend("additionalProperties" = { "type": "integer", "minimum": 0 }))]
+    pub start_offsets: BTreeMap<String, u64>,
     /// What to do when the broker no longer has the next message: stop the partition, or go on at the earliest it has.
     #[serde(default)]
     pub on_gap: OnGap,
@@ -154,13 +177,57 @@ pub struct DeadLetter {
     pub within: Time,
 }
 
-/// Where to begin when the group has no position.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Start {
-    #[default]
-    Earliest,
-    Latest,
+/// One step: exactly one of these.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Transform {
+    /// Only messages that pass go on.
+    pub keep: Option<Test>,
+    /// Messages that pass do not go on.
+    pub drop: Option<Test>,
+    /// One header of this name, with this value: in the place of the first that has the name, else behind the others.
+    pub set: Option<SetHeader>,
+    /// Every header of the name gets the other one.
+    pub rename: Option<Rename>,
+    /// The name of a header: every one of it is taken away.
+    #[schemars(length(min = 1))]
+    pub remove: Option<String>,
+    /// The name of a header: the value of the last one becomes the key. A message without it keeps its key.
+    #[schemars(length(min = 1))]
+    pub rekey: Option<String>,
+}
+
+/// A question to the key, or to the headers of a name, of which any may pass: one of `equals`, `prefix` and `regex`, or whether
+/// it is there.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Test {
+    /// The name of a header.
+    #[schemars(length(min = 1))]
+    pub header: Option<String>,
+    /// In place of `header`: the key.
+    pub key: bool,
+    pub equals: Option<String>,
+    pub prefix: Option<String>,
+    /// Found anywhere, unless it has anchors.
+    pub regex: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetHeader {
+    #[schemars(length(min = 1))]
+    pub header: String,
+    pub value: String,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rename {
+    #[schemars(length(min = 1))]
+    pub header: String,
+    #[schemars(length(min = 1))]
+    pub to: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -181,11 +248,12 @@ pub enum Order {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Partitioning {
     #[default]
     Key,
     Same,
+    RoundRobin,
 }
 
 /// How often a message is tried before it is dead-lettered. An outage spends none of these.
@@ -435,6 +503,18 @@ impl Default for Shutdown {
         Shutdown { grace: Time::millis(25_000) }
     }
 }
+
+const fn look_every() -> Time {
+    Time::millis(30_000)
+}
+
+fn start() -> String {
+    EARLIEST.to_owned()
+}
+
+/// The names that `start` takes.
+pub const EARLIEST: &str = "earliest";
+pub const LATEST: &str = "latest";
 
 const fn send_timeout() -> Time {
     Time::millis(3_000)

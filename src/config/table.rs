@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use regex::Regex;
 use serde_json::Value;
 use trestle_core::{Guarantee, Start};
 
 use crate::{
-    pipeline::{MaxAhead, Placement},
+    pipeline::{Edits, MaxAhead, Placement},
     policy::{dead_letter_limit::DeadLetterLimit, gate::GatePolicy, order::SetAside, rate::Rate, retry::Retry},
 };
 
@@ -18,6 +19,8 @@ pub struct Table {
     pub file: PathBuf,
     pub clusters: BTreeMap<String, Arc<Cluster>>,
     pub routes: BTreeMap<String, Arc<Route>>,
+    /// Routes of every topic that matches, as far as they were found.
+    pub patterns: Vec<Pattern>,
     /// Where the admin server listens.
     pub listen: SocketAddr,
     pub memory: Memory,
@@ -46,10 +49,25 @@ pub struct Endpoint {
     pub options: BTreeMap<String, String>,
 }
 
+/// What topics a route of the table is for. Each that is found becomes a [`Route`] named after both.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    /// The route that the table names.
+    pub route: String,
+    pub cluster: Arc<Cluster>,
+    /// As written.
+    pub like: String,
+    /// Matches whole names.
+    pub expression: Regex,
+    pub look_every: Duration,
+}
+
 /// Two that are equal mean the same, clusters included.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Route {
     pub name: String,
+    /// The table's name of it: another one where a route of the table has several topics.
+    pub declared: String,
     /// One, `deliver`; or two, `stage` and `deliver`, with a `via` between them.
     pub hops: Vec<Hop>,
     /// Of all hops.
@@ -67,6 +85,8 @@ pub struct Hop {
     pub start: Start,
     pub on_gap: OnGap,
     pub to: Endpoint,
+    /// What the route does to each message; nothing in its second hop.
+    pub edits: Edits,
     /// Staging always keeps the partition's number.
     pub placement: Placement,
     /// Staging has its topic for itself, so that a newer instance may take its lanes over.

@@ -1,3 +1,6 @@
+mod edits;
+mod several;
+
 use std::{path::Path, time::Duration};
 
 use serde_json::json;
@@ -58,7 +61,7 @@ fn the_example_is_taken_as_it_is_written() {
         (stage.name, stage.from.to_string().as_str(), stage.group.as_str()),
         ("stage", "main/orders", "trestle-orders")
     );
-    assert_eq!((stage.fenced, stage.placement, stage.start), (true, Placement::Same, Start::Earliest));
+    assert_eq!((stage.fenced, stage.placement, stage.start.clone()), (true, Placement::Same, Start::Earliest));
     assert_eq!((deliver.name, deliver.fenced, deliver.placement), ("deliver", false, Placement::Key));
     assert_eq!((&deliver.from, deliver.group.as_str()), (&stage.to, "trestle-orders-deliver"));
     assert_eq!(deliver.to.cluster.protocol, "rocketmq");
@@ -71,7 +74,7 @@ fn everything_but_clusters_from_and_to_has_a_default() {
     let table = table(&format!("{routes}{CLUSTERS}"));
     let route = &table.routes["orders"];
     assert_eq!(route.hops.len(), 1);
-    assert_eq!((route.hops[0].group.as_str(), route.hops[0].start), ("trestle-orders", Start::Latest));
+    assert_eq!((route.hops[0].group.as_str(), route.hops[0].start.clone()), ("trestle-orders", Start::Latest));
     assert_eq!(route.dead_letter.to_string(), "p/persistent://public/dlq-pulsar-bridge/orders");
     assert_eq!(
         (route.hops[0].policies.retry.initial, route.hops[0].policies.retry.max, route.hops[0].policies.retry.retries),
@@ -279,19 +282,6 @@ fn dead_letters_have_a_place_that_is_no_topic_of_the_route() {
     let kafka = "clusters: { a: { type: kafka, servers: x:1 } }\nroutes:\n  x: { from: { cluster: a, topic: t }, to: { cluster: a, topic: u } }\n";
     let mistakes = checked(kafka).mistakes;
     assert_eq!((mistakes.len(), mistakes[0].problem.as_str()), (1, "its dead letters have no place"));
-}
-
-#[test]
-fn what_is_not_done_as_it_is_asked_for_is_said() {
-    let table = |rest: &str| {
-        let route = "routes:\n  x:\n    from: { cluster: a, topic: t }\n    to: { cluster: a, topic: u }\n";
-        checked(&format!("{route}    {rest}\n{CLUSTERS}"))
-    };
-    let checked = table("stamp: true");
-    assert!(checked.table.is_none(), "nobody is left to believe that it is done");
-    assert_eq!((checked.mistakes[0].line, checked.mistakes[0].column), (5, 12));
-    assert!(checked.mistakes[0].problem.contains("not available yet"));
-    assert!(table("stamp: false").mistakes.is_empty());
 }
 
 #[test]

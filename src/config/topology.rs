@@ -45,6 +45,11 @@ fn topic(end: &Endpoint) -> Topic<'_> {
     (&end.cluster.name, &end.topic)
 }
 
+/// Whether the route leaves out what has been at one of its ends before.
+fn stamps(route: &Route) -> bool {
+    route.hops.first().is_some_and(|hop| hop.edits.stamp.is_some())
+}
+
 impl Checker<'_> {
     /// One group, one route: two would take each other's messages away.
     fn groups(&mut self, routes: &Routes) {
@@ -55,8 +60,10 @@ impl Checker<'_> {
                     Entry::Vacant(free) => drop(free.insert(route)),
                     Entry::Occupied(user) => {
                         let problem = format!("the group `{}` is used by route {} already", hop.group, user.get().name);
-                        let mistake = self.on(&["routes", &route.name, key, "group"], problem);
-                        self.mistakes.push(mistake.expected("a group of its own"));
+                        let mistake = self.on(&["routes", &route.declared, key, "group"], problem);
+                        let same = user.get().declared == route.declared;
+                        let own = if same { "`{topic}` in it: one for each topic" } else { "a group of its own" };
+                        self.mistakes.push(mistake.expected(own));
                     }
                 }
             }
@@ -68,11 +75,11 @@ impl Checker<'_> {
         let ends: Vec<_> = ends(route).collect();
         for (index, (key, end)) in ends.iter().enumerate() {
             if let Some((other, _)) = ends.iter().take(index).find(|(_, other)| topic(other) == topic(end)) {
-                self.say(&["routes", &route.name, key, "topic"], format!("this is the topic of `{other}` as well"));
+                self.say(&["routes", &route.declared, key, "topic"], format!("this is the topic of `{other}` as well"));
             }
             if topic(&route.dead_letter) == topic(end) {
                 let problem = format!("the dead letters of route {} would go to the topic of its `{key}`", route.name);
-                self.say(&["routes", &route.name, "dead_letter", "topic"], problem);
+                self.say(&["routes", &route.declared, "dead_letter", "topic"], problem);
             }
         }
     }
@@ -89,13 +96,16 @@ impl Checker<'_> {
                     }
                     Entry::Occupied(first) => *first.get(),
                 };
-                if other.name == route.name {
+                // Several topics of one route may be meant for one target.
+                if other.name == route.name || (other.declared == route.declared && (key, other_key) == ("to", "to")) {
                     continue;
                 }
-                let path = ["routes", &route.name, key, "topic"];
+                let path = ["routes", &route.declared, key, "topic"];
                 if key == "via" || other_key == "via" {
                     let problem = format!("route {} writes this topic as its `{other_key}`", other.name);
-                    self.mistakes.push(self.on(&path, problem).expected("a `via` topic that one route has for itself"));
+                    self.mistakes.push(self.on(&path, problem).expected(
+                        "a `via` topic that one route has for itself, with `{topic}` in it where it has several topics",
+                    ));
                 } else {
                     self.mistakes
                         .push(self.on(&path, format!("route {} writes this topic as well", other.name)).warning());
@@ -115,7 +125,7 @@ impl Checker<'_> {
                     Entry::Vacant(free) => drop(free.insert(&end.topic)),
                     Entry::Occupied(other) if **other.get() != *end.topic => {
                         let problem = format!("`{}` and `{}` cannot both exist on one cluster", end.topic, other.get());
-                        self.say(&["routes", &route.name, key, "topic"], problem);
+                        self.say(&["routes", &route.declared, key, "topic"], problem);
                     }
                     Entry::Occupied(_) => {}
                 }
@@ -144,22 +154,27 @@ impl Checker<'_> {
                 }
             }
         }
-        for circle in circles(&edges) {
-            let mut names: Vec<&str> = circle.iter().map(|route| route.name.as_str()).collect();
-            names.dedup();
+        for mut circle in circles(&edges) {
+            circle.dedup_by(|a, b| a.name == b.name);
             // A circle may begin in the middle of a route.
-            if names.len() > 1 && names.first() == names.last() {
-                names.pop();
+            if circle.len() > 1 && circle.first().map(|r| &r.name) == circle.last().map(|r| &r.name) {
+                circle.pop();
             }
-            if let (Some(last), Some(first)) = (names.last().copied(), names.first().copied()) {
-                let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(" -> ");
-                let more = if names.len() > SHOWN { " -> ..." } else { "" };
-                let problem = if names.len() == 1 {
-                    format!("route {last} feeds itself")
+            if let (Some(last), Some(first)) = (circle.last(), circle.first()) {
+                let shown = circle.iter().take(SHOWN).map(|route| route.name.as_str()).collect::<Vec<_>>().join(" -> ");
+                let more = if circle.len() > SHOWN { " -> ..." } else { "" };
+                let problem = if circle.len() == 1 {
+                    format!("route {} feeds itself", last.name)
                 } else {
-                    format!("the routes {shown}{more} -> {first} feed each other in a circle")
+                    format!("the routes {shown}{more} -> {} feed each other in a circle", first.name)
                 };
-                self.say(&["routes", last, "to", "topic"], problem);
+                let mistake = self.on(&["routes", &last.declared, "to", "topic"], problem);
+                self.mistakes.push(match circle.iter().all(|route| stamps(route)) {
+                    true => mistake.warning().expected("this, if messages are to go once to each of the topics"),
+                    false => mistake.expected(
+                        "no circle, or `stamp: true` for each of them, which stops a message that comes round",
+                    ),
+                });
             }
         }
     }

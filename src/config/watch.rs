@@ -10,7 +10,7 @@ use tokio::{
     time::{Duration, sleep},
 };
 
-use super::{Checked, Inputs, load};
+use super::{Checked, Found, Inputs, load};
 
 /// Between two looks. What has changed is taken for whole when it is the same at the next look.
 pub const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -46,10 +46,12 @@ impl Watch {
     }
 
     /// Reads and checks the table as it is now. What was read is not a change any more, whether it is right or not.
-    pub async fn load(&mut self) -> Result<Checked, String> {
+    /// `found`: the topics that its patterns matched.
+    pub async fn load(&mut self, found: Found) -> Result<Checked, String> {
         let file = self.file.clone();
-        let checked =
-            spawn_blocking(move || load(&file)).await.map_err(|error| format!("it could not be read: {error}"))?;
+        let checked = spawn_blocking(move || load(&file, &found))
+            .await
+            .map_err(|error| format!("it could not be read: {error}"))?;
         self.read = checked.inputs.clone();
         self.changing = None;
         Ok(checked)
@@ -78,7 +80,7 @@ mod tests {
     }
 
     fn watch(file: &Path) -> Watch {
-        Watch::new(file.to_owned(), load(file).inputs)
+        Watch::new(file.to_owned(), load(file, &Found::new()).inputs)
     }
 
     async fn stays(watch: &mut Watch) -> bool {
@@ -98,7 +100,7 @@ mod tests {
         fs::write(&file, text.replace("routes", "rootes")).unwrap();
         fs::File::options().append(true).open(&file).unwrap().set_modified(time).unwrap();
         assert!(notices(&mut watch).await);
-        assert!(watch.load().await.unwrap().table.is_none());
+        assert!(watch.load(Found::new()).await.unwrap().table.is_none());
         assert!(stays(&mut watch).await, "what is wrong is told once");
         fs::write(&file, text).unwrap();
         assert!(notices(&mut watch).await);
@@ -140,10 +142,10 @@ mod tests {
         let mut watch = watch(&file);
         fs::write(folder.path().join("secret"), "two").unwrap();
         assert!(notices(&mut watch).await);
-        watch.load().await.unwrap();
+        watch.load(Found::new()).await.unwrap();
         fs::remove_file(folder.path().join("secret")).unwrap();
         assert!(notices(&mut watch).await);
-        watch.load().await.unwrap();
+        watch.load(Found::new()).await.unwrap();
         assert!(stays(&mut watch).await, "that it is gone is told once");
         fs::write(folder.path().join("secret"), "two").unwrap();
         assert!(notices(&mut watch).await);

@@ -118,9 +118,16 @@ impl Node {
     fn find(&self, path: &[&str], place: impl Fn(&Key, &Node) -> Span) -> Span {
         let (mut node, mut span) = (self, Span { line: 1, column: 1, width: 1 });
         for name in path {
-            let Some((key, next)) = node.get(name) else { break };
-            span = place(key, next);
-            node = next;
+            let item = if let Kind::List(items) = &node.kind {
+                name.parse().ok().and_then(|at: usize| items.get(at))
+            } else {
+                None
+            };
+            (span, node) = match (node.get(name), item) {
+                (Some((key, next)), _) => (place(key, next), next),
+                (None, Some(item)) => (item.span, item),
+                (None, None) => break,
+            };
         }
         span
     }

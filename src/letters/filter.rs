@@ -46,7 +46,11 @@ impl Filter {
     pub fn takes(&self, letter: &Letter) -> bool {
         let same = |wanted: &Option<String>, found: &str| wanted.as_ref().is_none_or(|wanted| wanted == found);
         let key = letter.message.key.as_deref();
-        same(&self.route, &letter.route)
+        // Of a route with several topics, those of all its topics.
+        let of_route = |wanted: &str| {
+            letter.route.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+        };
+        self.route.as_deref().is_none_or(of_route)
             && same(&self.id, &letter.id)
             && same(&self.cause, &letter.cause)
             && same(&self.hop, &letter.hop)

@@ -32,7 +32,7 @@ pub struct Pick<'a> {
 /// Where the table's routes keep their letters, or one of them. Of a route that the table does not have, nothing.
 pub fn topics(table: &Table, route: Option<&str>) -> Vec<Endpoint> {
     let mut topics: Vec<Endpoint> = Vec::new();
-    for route in table.routes.values().filter(|of| route.is_none_or(|name| name == of.name)) {
+    for route in table.routes.values().filter(|of| route.is_none_or(|name| name == of.name || name == of.declared)) {
         let same =
             |at: &Endpoint| at.cluster.name == route.dead_letter.cluster.name && at.topic == route.dead_letter.topic;
         if !topics.iter().any(same) {

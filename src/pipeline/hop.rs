@@ -16,6 +16,7 @@ use trestle_dlq::DeadLetters;
 use super::{
     board::{Board, LaneNote},
     budget::Budget,
+    edit::Edits,
     inbox::Inbox,
     lane::{Context, LaneTask},
     meter::Meter,
@@ -38,6 +39,8 @@ pub struct HopSpec {
     pub target: &'static str,
     /// `cluster/topic` of the source.
     pub source_name: String,
+    /// What is done to each message before it is placed.
+    pub edits: Edits,
     pub placement: Placement,
     /// Lanes belong to one source partition each and are taken over with it.
     pub fenced: bool,
@@ -75,6 +78,8 @@ pub struct Hop {
     revokes: FuturesUnordered<BoxFuture<'static, ()>>,
     must_grow: bool,
     watchdog: Watchdog,
+    /// Batches that were placed.
+    placed: usize,
 }
 
 struct LaneHandle {
@@ -172,6 +177,7 @@ impl Hop {
             revokes: FuturesUnordered::new(),
             must_grow: false,
             watchdog,
+            placed: 0,
         }
     }
 
@@ -277,7 +283,9 @@ impl Hop {
         });
         batch.guard = Some(Box::new(charge));
         let abandoned = state.abandoned;
-        for (target, slice) in place(batch, self.spec.placement, &*self.context.sink) {
+        let going = if abandoned { None } else { self.spec.edits.apply(&mut batch, &self.context.meter) };
+        self.placed = self.placed.wrapping_add(1);
+        for (target, slice) in place(batch, going, self.spec.placement, self.placed, &*self.context.sink) {
             if abandoned {
                 self.context.board.give_back([slice]);
             } else {

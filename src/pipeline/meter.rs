@@ -81,6 +81,14 @@ impl Meter {
         self.duration.record_many(slice.batch().received.elapsed().as_secs_f64(), slice.len());
     }
 
+    /// Messages that do not go on, and why not: `transform`, or `loop`.
+    pub fn filtered(&self, reason: &'static str, messages: usize) {
+        if messages > 0 {
+            let labels = [("route", self.route.clone()), ("hop", self.hop.to_owned()), ("reason", reason.to_owned())];
+            counter!("trestle_messages_filtered_total", &labels).increment(messages as u64);
+        }
+    }
+
     pub fn retried(&self, cause: &'static str) {
         let labels = [("route", self.route.clone()), ("hop", self.hop.to_owned()), ("cause", cause.to_owned())];
         counter!("trestle_retries_total", &labels).increment(1);

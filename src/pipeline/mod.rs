@@ -3,6 +3,7 @@
 mod board;
 mod budget;
 mod crash;
+mod edit;
 mod hop;
 mod inbox;
 mod lane;
@@ -15,6 +16,7 @@ mod unread;
 mod watchdog;
 
 pub use budget::Budget;
+pub use edit::Edits;
 pub use hop::{Ended, Hop, HopFailed, HopSpec};
 pub use partitions::MaxAhead;
 pub use place::Placement;

@@ -6,3 +6,5 @@ pub mod gate;
 pub mod order;
 pub mod rate;
 pub mod retry;
+pub mod stamp;
+pub mod transform;

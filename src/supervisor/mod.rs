@@ -1,6 +1,7 @@
 //! Carries a route table out: starts the hops of every route, starts again what ended, follows the table, and drains.
 
 mod difference;
+mod discovery;
 mod reload;
 mod run;
 mod setup;
@@ -19,12 +20,13 @@ use tokio::{sync::watch, time::Duration};
 pub use self::{difference::Difference, reload::follow, shared::Connect};
 use self::{
     difference::{exclude, needs_restart},
+    discovery::Looking,
     run::Run,
     setup::Setup,
     shared::AllShared,
 };
 use crate::{
-    config::{Hop, Route, Table},
+    config::{Hop, Pattern, Route, Table},
     pipeline::{Budget, Status},
     policy::{dead_letter_limit::NackWindow, rate::Limiter},
 };
@@ -56,6 +58,8 @@ pub struct Supervisor {
     /// Told to stop by an earlier table, and perhaps not gone yet.
     leaving: Vec<Run>,
     statuses: watch::Sender<Statuses>,
+    /// Whether the topics of a pattern can be listed, by its route.
+    listings: BTreeMap<String, Arc<Status>>,
     /// Tables that were applied.
     generation: u64,
 }
@@ -81,6 +85,7 @@ impl Supervisor {
             running: BTreeMap::new(),
             leaving: Vec::new(),
             statuses: watch::Sender::new(Arc::from([])),
+            listings: BTreeMap::new(),
             generation: 0,
         };
         supervisor.apply(table)?;
@@ -92,7 +97,7 @@ impl Supervisor {
     /// or the end, can follow at any time. After an error everything is as it was.
     pub fn apply(&mut self, table: &Table) -> Result<Applied, String> {
         // Whatever can fail comes first.
-        let shared = shared::of(table.routes.values(), &self.shared, &self.connect)?;
+        let shared = shared::of(table, &self.shared, &self.connect)?;
         let running = self.table.borrow().clone();
         let difference = Difference::between(&running.routes, &table.routes);
         let needs_restart = needs_restart(&running, table);
@@ -113,11 +118,23 @@ impl Supervisor {
             self.running.insert(route.name.clone(), run);
         }
         let table = Table { listen: running.listen, memory: running.memory, ..table.clone() };
+        self.listings = listings(&table, &self.listings);
         self.table.send_replace(Arc::new(table));
-        self.statuses.send_replace(self.running.values().flat_map(|run| run.statuses.iter().cloned()).collect());
+        let hops = self.running.values().flat_map(|run| run.statuses.iter());
+        self.statuses.send_replace(hops.chain(self.listings.values()).cloned().collect());
         self.generation += 1;
         metrics::gauge!("trestle_config_generation").set(self.generation as f64);
         Ok(Applied { generation: self.generation, difference, needs_restart })
+    }
+
+    /// The patterns of the table that runs.
+    fn looking(&self) -> Vec<Looking> {
+        let table = self.table.borrow();
+        let looking = |pattern: &Pattern| {
+            let connector = self.shared.get(&pattern.cluster.name)?.connector.clone();
+            Some(Looking { pattern: pattern.clone(), connector, status: self.listings.get(&pattern.route)?.clone() })
+        };
+        table.patterns.iter().filter_map(looking).collect()
     }
 
     /// Follows the table that runs.
@@ -173,6 +190,15 @@ impl Supervisor {
         };
         route.hops.iter().enumerate().map(setup).collect()
     }
+}
+
+/// One status a pattern; those that there were stay as they are.
+fn listings(table: &Table, before: &BTreeMap<String, Arc<Status>>) -> BTreeMap<String, Arc<Status>> {
+    let listing = |pattern: &Pattern| {
+        let known = before.get(&pattern.route).cloned();
+        (pattern.route.clone(), known.unwrap_or_else(|| Arc::new(Status::new(&pattern.route, "discover"))))
+    };
+    table.patterns.iter().map(listing).collect()
 }
 
 /// What each of so many new sources may buffer: an even share of all, as far as those that stay leave it. They keep what

@@ -2,10 +2,10 @@
 
 use tokio::sync::{Notify, watch};
 
-use super::{Applied, Supervisor};
+use super::{Applied, Supervisor, discovery::Discovery};
 use crate::config::{Checked, Mistake, Severity, Watch};
 
-/// Applies the table whenever its files have changed, or `asked` says so, until `stopping` turns true.
+/// Applies the table whenever its files have changed, other topics match, or `asked` says so, until `stopping` turns true.
 pub async fn follow(
     supervisor: &mut Supervisor,
     mut files: Watch,
@@ -13,15 +13,27 @@ pub async fn follow(
     mut stopping: watch::Receiver<bool>,
 ) {
     let follow = async {
+        let mut discovery = Discovery::default();
         loop {
-            tokio::select! {
+            let patterns = supervisor.looking();
+            let found = tokio::select! {
                 biased;
-                () = asked.notified() => tracing::info!("told to read the table again"),
-                () = files.changed() => tracing::info!("the table, or a file that it names, has changed"),
-            }
-            match files.load().await {
+                () = asked.notified() => {
+                    tracing::info!("told to read the table again");
+                    false
+                }
+                () = files.changed() => {
+                    tracing::info!("the table, or a file that it names, has changed");
+                    false
+                }
+                () = discovery.changed(&patterns) => true,
+            };
+            match files.load(discovery.found()).await {
                 Ok(checked) => reload(supervisor, checked),
                 Err(problem) => refused(&problem),
+            }
+            if !found {
+                discovery.again(&supervisor.looking());
             }
         }
     };

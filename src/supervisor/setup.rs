@@ -200,6 +200,7 @@ impl Setup {
             origin: hop.from.cluster.protocol,
             target: hop.to.cluster.protocol,
             source_name: hop.from.to_string(),
+            edits: hop.edits.clone(),
             placement: hop.placement,
             fenced: hop.fenced,
             retry: hop.policies.retry.clone(),

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use trestle_core::Connector;
 
 use crate::{
-    config::{Cluster, Route},
+    config::{Cluster, Route, Table},
     policy::rate::Limiter,
 };
 
@@ -24,15 +24,12 @@ pub(super) struct Shared {
 /// The clusters in use, by name.
 pub(super) type AllShared = BTreeMap<String, Shared>;
 
-/// What the routes need. A cluster that is the same as before keeps what its routes share, so that those that run and those
+/// What the routes and patterns of a table need. A cluster that is the same as before keeps what its routes share, so that those that run and those
 /// that come go under one limit.
-pub(super) fn of<'a>(
-    routes: impl Iterator<Item = &'a Arc<Route>>,
-    before: &AllShared,
-    connect: &Connect,
-) -> Result<AllShared, String> {
+pub(super) fn of(table: &Table, before: &AllShared, connect: &Connect) -> Result<AllShared, String> {
     let mut all = AllShared::new();
-    for cluster in routes.flat_map(|route| clusters(route)) {
+    let looked_through = table.patterns.iter().map(|pattern| &pattern.cluster);
+    for cluster in table.routes.values().flat_map(|route| clusters(route)).chain(looked_through) {
         if all.contains_key(&cluster.name) {
             continue;
         }

@@ -60,6 +60,8 @@ pub enum Cause {
     Untranslatable,
     /// The broker refused it for a reason of its own.
     Refused,
+    /// It has come through more topics than anything should.
+    Loop,
 }
 
 impl Cause {
@@ -70,6 +72,7 @@ impl Cause {
             Cause::IllegalProperty => "illegal_property",
             Cause::Untranslatable => "untranslatable",
             Cause::Refused => "refused",
+            Cause::Loop => "loop",
         }
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! This crate does no I/O and knows no protocol. What one protocol needs and the others do not stays in its connector.
 
+mod account;
 mod batch;
 mod connector;
 mod fault;
@@ -18,6 +19,7 @@ mod source;
 mod survey;
 mod tracker;
 
+pub use account::{Account, Accounts};
 pub use batch::{Ack, Batch};
 pub use connector::{Connector, Durable, Ensure, Guarantee, SinkSpec, SourcePair, SourceSpec, Start, TopicInfo};
 pub use fault::{Cause, Fault, FaultKind, Outcome, Scope, Sent, Why};

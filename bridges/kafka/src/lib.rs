@@ -1,5 +1,6 @@
 //! Kafka, over librdkafka.
 
+mod account;
 mod classify;
 mod connector;
 mod fetching;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 use trestle_core::Connector;
 
+pub use account::ACCOUNTS;
 pub use options::check_options;
 pub use settings::Settings;
 

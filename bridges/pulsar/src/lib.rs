@@ -1,6 +1,7 @@
 //! Pulsar, over our own data plane on the binary protocol.
 
 mod access;
+mod account;
 mod acknowledged;
 mod acks;
 mod admin;
@@ -36,6 +37,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use trestle_core::{Connector, OptionsOf, WrongOption};
 
+pub use account::ACCOUNTS;
 pub use settings::{Settings, Tls};
 
 /// The connector of one Pulsar cluster, which the route table calls `cluster`. Connects to nothing; an error says which

@@ -4,6 +4,7 @@
 //! only grows while a source or sink lives. At least once: RocketMQ has no fence and no deduplication, so
 //! [`SinkSpec::fenced`](trestle_core::SinkSpec) is ignored. TLS is not spoken yet.
 
+mod account;
 mod admin;
 mod classify;
 mod client;
@@ -25,5 +26,6 @@ mod translate;
 mod unit;
 mod wire;
 
+pub use account::ACCOUNTS;
 pub use connector::connector;
 pub use settings::{CLUSTER_OPTIONS, Durability, SINK_OPTIONS, Settings, check_options};

@@ -9,10 +9,11 @@ use futures::future::join_all;
 use tokio::time::timeout;
 use trestle_core::Survey;
 
-use super::judge::{self, Judgement, Surveys};
+use super::judge::{self, Surveys};
 use crate::{
     clusters,
-    config::{Cluster, Table},
+    config::{Checked, Cluster, Found, Table},
+    discovery::look_once,
 };
 
 /// A cluster that has not said everything by then is asked no longer.
@@ -21,15 +22,31 @@ const CLUSTER_LIMIT: Duration = Duration::from_secs(10);
 const TOPICS_WITHIN: usize = 100;
 const FURTHER_TOPIC: Duration = Duration::from_millis(50);
 
-pub fn ask(table: &Table) -> Judgement {
+/// What the clusters of a table said.
+pub struct Asked {
+    pub surveys: Surveys,
+    /// Why the topics of a pattern are not known.
+    pub unknown: Option<String>,
+}
+
+/// Asks the clusters of a table that is right, if it is; `again` reads it with the topics that its patterns match.
+pub fn ask(checked: &mut Checked, again: impl FnOnce(Found) -> Checked) -> Option<Result<Asked, String>> {
+    let table = checked.table.as_ref()?;
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return Judgement::failed(format!("the runtime does not start: {error}")),
+        Err(error) => return Some(Err(format!("the runtime does not start: {error}"))),
     };
-    let surveys = runtime.block_on(surveys(table));
+    let mut unknown = None;
+    if !table.patterns.is_empty() {
+        match runtime.block_on(look_once(table)) {
+            Ok(found) => *checked = again(found),
+            Err(problem) => unknown = Some(problem),
+        }
+    }
+    let surveys = checked.table.as_ref().map(|table| runtime.block_on(surveys(table)));
     // Clients of clusters that do not answer may not end either.
     runtime.shutdown_background();
-    judge::judge(table, surveys)
+    Some(Ok(Asked { surveys: surveys?, unknown }))
 }
 
 async fn surveys(table: &Table) -> Surveys {

@@ -53,8 +53,8 @@ pub struct ToBeMade {
     partitions: u32,
 }
 
-pub fn judge(table: &Table, surveys: Surveys) -> Judgement {
-    let mut judge = Judge { table, surveys: &surveys, judgement: Judgement::default() };
+pub fn judge(table: &Table, surveys: &Surveys) -> Judgement {
+    let mut judge = Judge { table, surveys, judgement: Judgement::default() };
     judge.clusters();
     for route in table.routes.values() {
         judge.route(route);
@@ -67,6 +67,13 @@ impl Judgement {
     pub fn failed(problem: String) -> Self {
         let finding = Finding { path: vec!["clusters".into()], severity: Severity::Error, problem };
         Judgement { findings: vec![finding], ..Judgement::default() }
+    }
+
+    /// What else could not be found out.
+    pub fn and(mut self, problem: Option<String>) -> Self {
+        let finding = |problem| Finding { path: vec!["clusters".into()], severity: Severity::Error, problem };
+        self.findings.extend(problem.map(finding));
+        self
     }
 
     /// For people: who answered, and what the run will make.
@@ -125,7 +132,7 @@ impl<'a> Judge<'a> {
 
     fn route(&mut self, route: &Route) {
         let (Some(first), Some(last)) = (route.hops.first(), route.hops.last()) else { return };
-        let path = |key: &'static str| ["routes", route.name.as_str(), key, "topic"];
+        let path = |key: &'static str| ["routes", route.declared.as_str(), key, "topic"];
         let source = self.source(&path("from"), &first.from);
         let partitions = source.map(|source| source.partitions);
         if route.hops.len() > 1 {
@@ -300,7 +307,7 @@ routes:
     fn judged(answers: BTreeMap<&'static str, Vec<(String, Surveyed)>>) -> Judgement {
         let table = config::check(Path::new("t"), TABLE, &|_| None).table.unwrap();
         let asked = |topics: Vec<_>| Asked { survey: Survey::default(), topics: topics.into_iter().collect() };
-        judge(&table, answers.into_iter().map(|(name, topics)| (name.to_owned(), Ok(asked(topics)))).collect())
+        judge(&table, &answers.into_iter().map(|(name, topics)| (name.to_owned(), Ok(asked(topics)))).collect())
     }
 
     /// Where, how bad, and a word of each finding when one answer is changed.
@@ -364,7 +371,7 @@ routes:
     fn a_cluster_that_does_not_answer_is_told_once() {
         let table = config::check(Path::new("t"), TABLE, &|_| None).table.unwrap();
         let surveys = table.clusters.keys().map(|name| (name.clone(), Err("refused".to_owned()))).collect();
-        let judgement = judge(&table, surveys);
+        let judgement = judge(&table, &surveys);
         let paths: Vec<_> = judgement.findings.iter().map(|finding| finding.path.join("/")).collect();
         assert_eq!(paths, ["clusters/k", "clusters/p", "clusters/r"]);
         assert!(judgement.summary().contains("no"));

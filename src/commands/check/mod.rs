@@ -1,5 +1,6 @@
 //! `trestle check`: every mistake of a route table at once, the way a compiler tells them.
 
+mod answers;
 mod connect;
 mod judge;
 mod render;
@@ -8,15 +9,20 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+pub use self::answers::{Answers, survey};
 use self::{judge::Judgement, render::report};
 use super::{Exit, Output, answer, columns};
-use crate::config::{self, Checked, Mistake, Places, Route, Severity, Table};
+use crate::config::{self, Checked, Found, Mistake, Places, Route, Severity, Table};
 
 /// Prints what is wrong to standard error, or what the table comes to, to standard output; as JSON both go there. With
 /// `connect` the clusters of a right table are asked as well.
 pub fn check(file: &Path, output: Output, connect: bool) -> Exit {
-    let mut checked = config::load(file);
-    let judgement = checked.table.as_ref().filter(|_| connect).map(connect::ask);
+    let mut checked = config::load(file, &Found::new());
+    let asked = if connect { connect::ask(&mut checked, |found| config::load(file, &found)) } else { None };
+    let judgement = asked.zip(checked.table.as_ref()).map(|(asked, table)| match asked {
+        Ok(asked) => judge::judge(table, &asked.surveys).and(asked.unknown),
+        Err(problem) => Judgement::failed(problem),
+    });
     let mut exit = if checked.table.is_some() { Exit::Fine } else { Exit::Wrong };
     if let (Some(judgement), Some(places)) = (&judgement, &checked.places) {
         let found = placed(judgement, places);
@@ -55,9 +61,16 @@ pub fn load(file: &Path) -> Result<Table, Exit> {
     read(file).table.ok_or(Exit::Wrong)
 }
 
+/// As [`load`], with the routes of what the table's patterns matched.
+pub fn load_found(file: &Path, found: &Found) -> Result<Table, Exit> {
+    let checked = config::load(file, found);
+    report(file, &checked.mistakes);
+    checked.table.ok_or(Exit::Wrong)
+}
+
 /// As [`load`], with all that was found out.
 pub fn read(file: &Path) -> Checked {
-    let checked = config::load(file);
+    let checked = config::load(file, &Found::new());
     report(file, &checked.mistakes);
     checked
 }

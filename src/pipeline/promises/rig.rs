@@ -14,7 +14,7 @@ use trestle_dlq::DeadLetters;
 use trestle_memory::Cluster;
 
 use crate::{
-    pipeline::{Budget, Ended, Hop, HopFailed, HopSpec, MaxAhead, Placement, Sabotage, Status, unread},
+    pipeline::{Budget, Edits, Ended, Hop, HopFailed, HopSpec, MaxAhead, Placement, Sabotage, Status, unread},
     policy::{
         dead_letter_limit::{DeadLetterLimit, NackWindow},
         gate::GatePolicy,
@@ -36,6 +36,7 @@ pub const HOUR: Duration = Duration::from_secs(3600);
 pub struct Rig {
     pub cluster: Cluster,
     pub budget: Arc<Budget>,
+    pub edits: Edits,
     partitions: u32,
     placement: Placement,
     fenced: bool,
@@ -64,6 +65,7 @@ pub fn rig(partitions: u32) -> Rig {
     Rig {
         cluster,
         budget,
+        edits: Edits::default(),
         partitions,
         placement: Placement::Same,
         fenced: false,
@@ -86,6 +88,10 @@ impl Rig {
     pub fn by_key(self, outputs: u32) -> Self {
         self.cluster.create(OUT, outputs);
         Rig { placement: Placement::Key, ..self }
+    }
+
+    pub fn placement(&mut self, placement: Placement) {
+        self.placement = placement;
     }
 
     /// So many bytes for all that is in flight.
@@ -144,6 +150,7 @@ impl Rig {
             origin: "memory",
             target: "memory",
             source_name: format!("memory/{IN}"),
+            edits: self.edits.clone(),
             placement: self.placement,
             fenced: self.fenced,
             retry: Retry::default(),

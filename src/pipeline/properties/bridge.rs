@@ -92,6 +92,7 @@ async fn hop(cluster: &Cluster, leg: &Leg, budget: Arc<Budget>, sabotage: Sabota
         origin: "memory",
         target: "memory",
         source_name: format!("memory/{}", leg.from),
+        edits: Default::default(),
         placement: leg.placement,
         fenced: leg.fenced,
         retry: Retry { initial, max, retries: RETRIES, ..Retry::default() },

@@ -60,7 +60,7 @@ async fn a_broken_table_is_told_once_and_changes_nothing_and_a_right_one_is_appl
     fs::write(&file, &one).unwrap();
     let cluster = Cluster::new(7);
     ["x-in", "y-in"].iter().for_each(|topic| cluster.create(topic, 1));
-    let checked = config::load(&file);
+    let checked = config::load(&file, &config::Found::new());
     let mut supervisor = Supervisor::start(&checked.table.unwrap(), connect(&cluster)).unwrap();
     let files = Watch::new(file.clone(), checked.inputs);
     let (asked, (stop, stopping)) = (Arc::new(Notify::new()), watch::channel(false));

@@ -1,4 +1,5 @@
 mod applying;
 mod endings;
+mod finding;
 mod following;
 mod rig;
