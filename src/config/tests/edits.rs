@@ -38,12 +38,12 @@ fn a_step_says_one_thing_and_asks_one_question() {
     let step = |step: &str| said(&with(&format!("transform: [{step}]")));
     assert_eq!(step("{ remove: a, rekey: b }"), ["5:17 this step says remove and rekey, and their order is not clear"]);
     assert_eq!(step("{ remove: a }, {}"), ["5:32 this step does nothing"]);
-    assert_eq!(step("{ keep: { equals: a } }"), ["5:18 it does not say what it asks for"]);
-    assert_eq!(step("{ keep: { header: a, key: true } }"), ["5:18 it asks for a header and for the key"]);
-    assert_eq!(step("{ drop: { key: true, equals: a, prefix: b } }"), ["5:18 it asks in several ways at once"]);
+    assert_eq!(step("{ keep: { equals: a } }"), ["5:19 it does not say what it asks for"]);
+    assert_eq!(step("{ keep: { header: a, key: true } }"), ["5:19 it asks for a header and for the key"]);
+    assert_eq!(step("{ drop: { key: true, equals: a, prefix: b } }"), ["5:19 it asks in several ways at once"]);
     assert_eq!(
         step("{ drop: { key: true, regex: \"[\" } }"),
-        ["5:45 this is no regular expression: unclosed character class"]
+        ["5:46 this is no regular expression: unclosed character class"]
     );
     assert_eq!(step("{ drpo: { key: true } }"), ["5:17 this step does nothing", "5:18 unknown key `drpo`"]);
 }

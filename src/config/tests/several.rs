@@ -62,7 +62,7 @@ fn names_that_collide_are_told() {
     let alike = "cluster: p, topics: [\"persistent://a/b/t.1\", \"persistent://a/b/t-1\", \"persistent://a/b/t:1\"]";
     assert_eq!(
         said(&route(alike, "\"{topic}\""))[0],
-        "2:131 `persistent://a/b/t.1` and `persistent://a/b/t:1` would both become `t_1`"
+        "2:137 `persistent://a/b/t.1` and `persistent://a/b/t:1` would both become `t_1`"
     );
     assert_eq!(
         said(&route("cluster: a, topics: [a, b], group: g", "all")),
