@@ -43,7 +43,7 @@ fn a_step_says_one_thing_and_asks_one_question() {
     assert_eq!(step("{ drop: { key: true, equals: a, prefix: b } }"), ["5:19 it asks in several ways at once"]);
     assert_eq!(
         step("{ drop: { key: true, regex: \"[\" } }"),
-        ["5:46 this is no regular expression: unclosed character class"]
+        ["5:45 this is no regular expression: unclosed character class"]
     );
     assert_eq!(step("{ drpo: { key: true } }"), ["5:17 this step does nothing", "5:18 unknown key `drpo`"]);
 }

@@ -66,7 +66,7 @@ fn names_that_collide_are_told() {
     );
     assert_eq!(
         said(&route("cluster: a, topics: [a, b], group: g", "all")),
-        ["2:54 the group `g` is used by route x:a already"]
+        ["2:51 the group `g` is used by route x:a already"]
     );
     let pulsar = "cluster: p, topics: [\"persistent://a/b/t\", \"persistent://a/c/t\"]";
     assert_eq!(
