@@ -10,7 +10,7 @@ use trestle_core::{Connector, Fault};
 
 use crate::{
     clusters,
-    config::{Found, Pattern, Table},
+    config::{Found, Pattern, Table, When},
 };
 
 /// A cluster that has not named its topics by then has not answered.
@@ -34,7 +34,7 @@ pub async fn look_once(table: &Table) -> Result<Found, String> {
             format!("which topics `{}` of route {} matches is not known: {fault}", pattern.like, pattern.route)
         };
         let topics = look(pattern, &*connector).await.map_err(told)?;
-        found.insert(pattern.route.clone(), topics.into_iter().collect());
+        found.insert(pattern.route.clone(), topics.into_iter().map(|topic| (topic, When::First)).collect());
     }
     Ok(found)
 }

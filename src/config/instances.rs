@@ -10,7 +10,7 @@ use super::{
     meaning::Checker,
     mistake::{Mistake, Severity},
     quantity::Time,
-    several::{self, Found, Instance, Topics},
+    several::{self, Found, Instance, Topics, When},
     shape,
     table::{Pattern, Route},
     topology,
@@ -96,8 +96,8 @@ impl Checker<'_> {
             let (Some(route), Some(topics)) = (written.get(&pattern.route), found.get(&pattern.route)) else {
                 continue;
             };
-            let topics = topics.iter().filter(|topic| pattern.expression.is_match(topic));
-            let new: Vec<_> = topics.filter_map(|topic| self.carriable(pattern, route, topic)).collect();
+            let topics = topics.iter().filter(|(topic, _)| pattern.expression.is_match(topic));
+            let new: Vec<_> = topics.filter_map(|(topic, when)| self.carriable(pattern, route, topic, *when)).collect();
             // A copy is not copied again.
             let copies: BTreeSet<_> = routes.values().chain(&new).flat_map(|route| all_written(route)).collect();
             let new: Vec<_> = new.into_iter().filter(|new| !copies.contains(&place(new))).collect();
@@ -121,9 +121,14 @@ impl Checker<'_> {
     }
 
     /// The route of a topic that was found, unless something is wrong with it alone.
-    fn carriable(&mut self, pattern: &Pattern, written: &shape::Route, topic: &str) -> Option<Arc<Route>> {
+    fn carriable(&mut self, pattern: &Pattern, written: &shape::Route, topic: &str, when: When) -> Option<Arc<Route>> {
         let before = self.mistakes.len();
-        let route = self.route(&pattern.route, &several::instance(&pattern.route, written, topic, false));
+        let mut instance = several::instance(&pattern.route, written, topic, false);
+        if when == When::Later {
+            // What was written until it was found came after the start.
+            instance.route.from.start = shape::EARLIEST.to_owned();
+        }
+        let route = self.route(&pattern.route, &instance);
         let told = self.mistakes.split_off(before);
         match told.into_iter().find(|mistake| mistake.severity == Severity::Error) {
             None => Some(Arc::new(route)),

@@ -29,7 +29,7 @@ pub use inputs::Inputs;
 pub use mistake::{Mistake, Severity, window_start};
 pub use quantity::{Size, Time};
 pub use secrets::Environment;
-pub use several::Found;
+pub use several::{Found, When};
 pub(crate) use shape::Rate;
 pub use shape::published_schema;
 pub use table::{Cluster, Endpoint, Hop, Memory, OnGap, Pattern, Route, Table};

@@ -11,7 +11,16 @@ use super::{mistake::Mistake, shape, transforms::last_line, yaml::Node};
 use crate::clusters::Protocol;
 
 /// The topics that were found for each route of the table with a pattern.
-pub type Found = BTreeMap<String, Vec<String>>;
+pub type Found = BTreeMap<String, BTreeMap<String, When>>;
+
+/// When a topic was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum When {
+    /// At the first look: it may be as old as it likes.
+    First,
+    /// It was not there at the look before, so that all of it is to be carried.
+    Later,
+}
 
 /// Stands for the last part of the source topic's name.
 pub const TOPIC: &str = "{topic}";

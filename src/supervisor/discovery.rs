@@ -9,7 +9,7 @@ use tokio::time::{Duration, Instant, sleep_until};
 use trestle_core::Connector;
 
 use crate::{
-    config::{Found, Pattern},
+    config::{Found, Pattern, When},
     discovery::look,
     pipeline::Status,
 };
@@ -28,23 +28,33 @@ pub(super) struct Looking {
     pub status: Arc<Status>,
 }
 
-/// What was found so far, by route.
+/// What was found so far.
 #[derive(Default)]
 pub(super) struct Discovery {
-    found: BTreeMap<String, BTreeMap<String, u32>>,
+    /// By route and pattern.
+    found: BTreeMap<(String, String), BTreeMap<String, Topic>>,
     due: BTreeMap<String, Instant>,
+}
+
+struct Topic {
+    when: When,
+    /// Looks in a row from which it was missing.
+    missing: u32,
 }
 
 impl Discovery {
     /// What to make a table of.
     pub fn found(&self) -> Found {
-        self.found.iter().map(|(route, topics)| (route.clone(), topics.keys().cloned().collect())).collect()
+        let when =
+            |topics: &BTreeMap<String, Topic>| topics.iter().map(|(name, topic)| (name.clone(), topic.when)).collect();
+        self.found.iter().map(|((route, _), topics)| (route.clone(), when(topics))).collect()
     }
 
     /// After another table was taken over: every pattern is looked for at once, and what gone ones had found is forgotten.
     pub fn again(&mut self, patterns: &[Looking]) {
         self.due.clear();
-        self.found.retain(|route, _| patterns.iter().any(|looking| &looking.pattern.route == route));
+        let same = |(route, like): &(String, String), of: &Pattern| (&of.route, &of.like) == (route, like);
+        self.found.retain(|known, _| patterns.iter().any(|looking| same(known, &looking.pattern)));
     }
 
     /// Resolves when other topics match than before. Cancel-safe.
@@ -71,7 +81,7 @@ impl Discovery {
                 if status.clear(REASON) {
                     tracing::info!(route = pattern.route, "topics can be listed again");
                 }
-                self.take(&pattern.route, topics)
+                self.take(&pattern.route, &pattern.like, topics)
             }
             Err(fault) => {
                 status.started();
@@ -84,20 +94,21 @@ impl Discovery {
     }
 
     /// True when topics came or went.
-    fn take(&mut self, route: &str, topics: BTreeSet<String>) -> bool {
-        let known = self.found.entry(route.to_owned()).or_default();
-        let missing: Vec<String> = known.keys().filter(|topic| !topics.contains(*topic)).cloned().collect();
+    fn take(&mut self, route: &str, like: &str, topics: BTreeSet<String>) -> bool {
+        let key = (route.to_owned(), like.to_owned());
+        let when = if self.found.contains_key(&key) { When::Later } else { When::First };
+        let known = self.found.entry(key).or_default();
         let mut gone = Vec::new();
-        for topic in missing {
-            let looks = known.entry(topic.clone()).or_default();
-            *looks += 1;
-            if *looks >= GONE_AFTER {
-                known.remove(&topic);
-                gone.push(topic);
+        known.retain(|name, topic| {
+            topic.missing = if topics.contains(name) { 0 } else { topic.missing + 1 };
+            let stays = topic.missing < GONE_AFTER;
+            if !stays {
+                gone.push(name.clone());
             }
-        }
-        let new: Vec<String> = topics.iter().filter(|topic| !known.contains_key(*topic)).cloned().collect();
-        known.extend(topics.into_iter().map(|topic| (topic, 0)));
+            stays
+        });
+        let new: Vec<String> = topics.into_iter().filter(|topic| !known.contains_key(topic)).collect();
+        known.extend(new.iter().map(|topic| (topic.clone(), Topic { when, missing: 0 })));
         let changed = !new.is_empty() || !gone.is_empty();
         if changed {
             tracing::info!(route, new = new.join(", "), gone = gone.join(", "), "other topics match");
@@ -117,13 +128,15 @@ mod tests {
     #[test]
     fn a_topic_is_gone_when_it_is_missing_twice_in_a_row() {
         let mut discovery = Discovery::default();
-        assert!(discovery.take("r", topics(&["a", "b"])));
-        assert!(!discovery.take("r", topics(&["a", "b"])));
-        assert!(!discovery.take("r", topics(&["a"])), "it may have been overlooked");
-        assert!(!discovery.take("r", topics(&["a", "b"])));
-        assert!(!discovery.take("r", topics(&["a"])), "missing once again");
-        assert!(discovery.take("r", topics(&["a"])));
-        assert_eq!(discovery.found(), BTreeMap::from([("r".to_owned(), vec!["a".to_owned()])]));
-        assert!(discovery.take("r", topics(&["a", "b"])), "it may come again");
+        assert!(discovery.take("r", ".*", topics(&["a", "b"])));
+        assert!(!discovery.take("r", ".*", topics(&["a", "b"])));
+        assert!(!discovery.take("r", ".*", topics(&["a"])), "it may have been overlooked");
+        assert!(!discovery.take("r", ".*", topics(&["a", "b"])));
+        assert!(!discovery.take("r", ".*", topics(&["a"])), "missing once again");
+        assert!(discovery.take("r", ".*", topics(&["a"])));
+        let found = |discovery: &Discovery| discovery.found()["r"].clone().into_iter().collect::<Vec<_>>();
+        assert_eq!(found(&discovery), [("a".to_owned(), When::First)]);
+        assert!(discovery.take("r", ".*", topics(&["a", "b"])), "it may come again");
+        assert_eq!(found(&discovery)[1], ("b".to_owned(), When::Later), "and is a new one then");
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 pub use self::answers::{Answers, survey};
 use self::{judge::Judgement, render::report};
 use super::{Exit, Output, answer, columns};
-use crate::config::{self, Checked, Found, Mistake, Places, Route, Severity, Table};
+use crate::config::{self, Checked, Found, Mistake, Pattern, Places, Route, Severity, Table};
 
 /// Prints what is wrong to standard error, or what the table comes to, to standard output; as JSON both go there. With
 /// `connect` the clusters of a right table are asked as well.
@@ -90,6 +90,9 @@ fn as_json(file: &Path, checked: &Checked, judgement: Option<&Judgement>) -> Val
         "warnings": warnings,
         "routes": routes.map(|r| route(r)).collect::<Vec<_>>(),
     });
+    let patterns = checked.table.iter().flat_map(|table| &table.patterns);
+    let pattern = |of: &Pattern| json!({ "route": of.route, "cluster": of.cluster.name, "pattern": of.like });
+    answer["patterns"] = patterns.map(pattern).collect();
     if let Some(judgement) = judgement {
         answer["clusters"] = json!(judgement.clusters);
         answer["to_be_made"] = json!(judgement.to_be_made);
@@ -113,7 +116,17 @@ fn summary(table: &Table) -> String {
             route.dead_letter.to_string(),
         ]
     };
-    columns(&std::iter::once(heading).chain(table.routes.values().map(|route| row(route))).collect::<Vec<_>>())
+    let rows =
+        columns(&std::iter::once(heading).chain(table.routes.values().map(|route| row(route))).collect::<Vec<_>>());
+    let found = |of: &Pattern| {
+        let found = table.routes.values().filter(|route| route.declared == of.route).count();
+        let Pattern { route, cluster, like, .. } = of;
+        format!(
+            "{route} carries every topic of {} that `{like}` matches: {found} found (--connect looks)\n",
+            cluster.name
+        )
+    };
+    rows + &table.patterns.iter().map(found).collect::<String>()
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ fn a_step_says_one_thing_and_asks_one_question() {
         step("{ drop: { key: true, regex: \"[\" } }"),
         ["5:45 this is no regular expression: unclosed character class"]
     );
-    assert_eq!(step("{ drpo: { key: true } }"), ["5:17 this step does nothing", "5:18 unknown key `drpo`"]);
+    assert_eq!(step("{ drpo: { key: true } }"), ["5:17 this step does nothing", "5:19 unknown key `drpo`"]);
 }
 
 #[test]

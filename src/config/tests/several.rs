@@ -12,7 +12,8 @@ fn routes(text: &str) -> Table {
 
 /// What the table comes to once the pattern of route `x` matched these topics, and what was said.
 fn found(text: &str, topics: &[&str]) -> (Table, Vec<String>) {
-    let found = Found::from([("x".to_owned(), topics.iter().map(|topic| (*topic).to_owned()).collect())]);
+    let when = |topic: &&str| ((*topic).to_owned(), if topic.ends_with("late") { When::Later } else { When::First });
+    let found = Found::from([("x".to_owned(), topics.iter().map(when).collect())]);
     let checked = check_with(Path::new("table.yaml"), &format!("routes:\n{text}{CLUSTERS}"), &|_| None, &found);
     let said = checked.mistakes.iter().map(|mistake| mistake.problem.clone()).collect();
     (checked.table.unwrap_or_else(|| panic!("{said:?}")), said)
@@ -71,7 +72,7 @@ fn names_that_collide_are_told() {
     let pulsar = "cluster: p, topics: [\"persistent://a/b/t\", \"persistent://a/c/t\"]";
     assert_eq!(
         said(&route(pulsar, "all")),
-        ["2:32 `persistent://a/b/t` and `persistent://a/c/t` would both be the route x:t"]
+        ["2:28 `persistent://a/b/t` and `persistent://a/c/t` would both be the route x:t"]
     );
 }
 
@@ -103,6 +104,15 @@ fn a_pattern_has_no_route_until_topics_are_found_and_the_rest_of_it_is_checked()
     let (table, said) = found(pattern, &["orders-1", "orders.2", "other"]);
     assert_eq!(table.routes.keys().collect::<Vec<_>>(), ["x:orders-1", "x:orders.2"]);
     assert!(said.is_empty(), "{said:?}");
+}
+
+#[test]
+fn a_topic_that_came_later_is_carried_from_its_beginning() {
+    let text =
+        "  x: { from: { cluster: a, pattern: \".*\", start: latest }, to: { cluster: r, topic: \"{topic}\" } }\n";
+    let (table, _) = found(text, &["early", "late"]);
+    let start = |name: &str| table.routes[name].hops[0].start.clone();
+    assert_eq!((start("x:early"), start("x:late")), (Start::Latest, Start::Earliest));
 }
 
 #[test]
