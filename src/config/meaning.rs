@@ -1,6 +1,12 @@
 //! What a table means: names that exist, limits that hold, defaults filled in.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, path::Path, sync::Arc, time::UNIX_EPOCH};
+use std::{
+    collections::BTreeMap,
+    ops::RangeInclusive,
+    path::Path,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use serde_json::Value;
 use trestle_core::{Guarantee, OptionsOf, PartitionId, Start};
@@ -215,7 +221,7 @@ impl Checker<'_> {
             return match from.start.as_str() {
                 shape::EARLIEST => Start::Earliest,
                 shape::LATEST => Start::Latest,
-                text => match humantime::parse_rfc3339_weak(text).map(|time| time.duration_since(UNIX_EPOCH)) {
+                text => match moment(text).map(|time| time.duration_since(UNIX_EPOCH)) {
                     Ok(Ok(since)) => Start::Time(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)),
                     _ => {
                         let known = [shape::EARLIEST, shape::LATEST, "a time such as 2026-01-31T12:00:00Z"];
@@ -452,4 +458,9 @@ fn acknowledgement_window(source: &Endpoint) -> Option<(&'static str, Time)> {
 
 fn bytes(size: Size) -> usize {
     usize::try_from(size.0).unwrap_or(usize::MAX)
+}
+
+/// A time, or a day at whose beginning it is; UTC unless it says otherwise.
+fn moment(text: &str) -> Result<SystemTime, humantime::TimestampError> {
+    humantime::parse_rfc3339_weak(text).or_else(|_| humantime::parse_rfc3339_weak(&format!("{text}T00:00:00")))
 }

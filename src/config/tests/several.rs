@@ -143,6 +143,7 @@ fn a_route_begins_where_it_says() {
     };
     assert_eq!(start("start: latest"), Start::Latest);
     assert_eq!(start("start: \"2026-01-31T12:00:00Z\""), Start::Time(1_769_860_800_000));
+    assert_eq!(start("start: 2026-01-31"), Start::Time(1_769_817_600_000));
     assert_eq!(
         start("start_offsets: { 0: 7, 3: 0 }"),
         Start::Offsets(BTreeMap::from([(PartitionId(0), 7), (PartitionId(3), 0)]))
