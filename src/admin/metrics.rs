@@ -56,6 +56,7 @@ fn describe() {
         ("trestle_messages_redelivered_total", "Messages read again because they were not settled"),
         ("trestle_messages_delivered_total", "Messages that the target's broker confirmed"),
         ("trestle_messages_dead_lettered_total", "Messages that the dead-letter topic's broker confirmed, by cause"),
+        ("trestle_messages_filtered_total", "Messages that do not go on: left out by a transform, or come round"),
         ("trestle_retries_total", "Sends that were tried again, by cause"),
         ("trestle_order_breaks_total", "Messages stored behind one that was not"),
         ("trestle_restarts_total", "Hops that were started again because a part of them ended, by part and cause"),
@@ -85,6 +86,7 @@ fn describe() {
         ("trestle_lag_seconds", Unit::Seconds, "How long the oldest message waits that is not settled"),
         ("trestle_lag_messages", Unit::Count, "How far a partition's position is behind its end"),
         ("trestle_gate_closed", Unit::Count, "1 while the target partition cannot take anything"),
+        ("trestle_set_aside_messages", Unit::Count, "Messages that failed and wait apart while others pass them"),
         ("trestle_paused_partitions", Unit::Count, "Source partitions without credit"),
         ("trestle_route_up", Unit::Count, "1 while the hop runs"),
         (

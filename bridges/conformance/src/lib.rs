@@ -12,6 +12,7 @@ mod positions;
 mod readers;
 mod rig;
 mod roundtrip;
+mod starts;
 mod topics;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -20,7 +21,7 @@ use trestle_core::{BoxFuture, Connector};
 
 pub mod promises {
     //! One function a promise; each panics when it is broken.
-    pub use crate::{credit::*, groups::*, lanes::*, positions::*, readers::*, roundtrip::*, topics::*};
+    pub use crate::{credit::*, groups::*, lanes::*, positions::*, readers::*, roundtrip::*, starts::*, topics::*};
 }
 
 /// A connector to be tried, and the cluster behind it.
@@ -57,6 +58,8 @@ pub struct Features {
     pub absent_time: bool,
     /// A member hears that a partition goes to another before it does, and may still settle and commit.
     pub revokes_before: bool,
+    /// Positions are numbers: a group may be told at which to begin.
+    pub offsets: bool,
     /// `ensure` can make a durable subscription.
     pub durable: bool,
     /// Bytes of a value that the cluster surely refuses; `None`: one more than `describe` says.
@@ -73,6 +76,7 @@ impl Default for Features {
             fences: false,
             absent_time: true,
             revokes_before: true,
+            offsets: true,
             durable: false,
             too_large: None,
             patience: Duration::from_secs(90),
@@ -110,6 +114,9 @@ macro_rules! conformance_tests {
             a_source_starts_where_it_is_told
             earliest_is_the_first_message_and_latest_behind_the_last
             a_group_that_began_at_the_end_keeps_its_place
+            a_group_without_a_position_begins_at_a_time
+            a_group_without_a_position_begins_at_offsets
+            the_topics_that_there_are_are_listed
             next_may_be_cancelled_at_any_time
             closing_twice_is_fine_and_next_stays_pending
             a_second_member_gets_partitions_and_nothing_is_lost

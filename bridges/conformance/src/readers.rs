@@ -119,6 +119,6 @@ async fn all(rig: &Rig<'_>, reader: &mut Box<dyn Reader>) -> BTreeMap<u32, Vec<u
 }
 
 /// Waits on the wall clock, by which brokers date; the tests' own may stand still.
-fn pass(time: Duration) {
+pub(crate) fn pass(time: Duration) {
     std::thread::sleep(time);
 }
