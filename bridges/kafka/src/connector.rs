@@ -30,6 +30,10 @@ impl Connector for Kafka {
         Box::pin(reader::open(&self.cluster, &self.settings, spec))
     }
 
+    fn topics<'a>(&'a self, _like: &'a str) -> BoxFuture<'a, Result<Vec<String>, Fault>> {
+        Box::pin(topic::all(self.settings.base(&Default::default()), &self.cluster))
+    }
+
     fn describe<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<TopicInfo, Fault>> {
         Box::pin(topic::describe(self.settings.base(&Default::default()), &self.cluster, topic))
     }

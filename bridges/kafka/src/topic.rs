@@ -120,6 +120,18 @@ pub(crate) async fn describe(config: ClientConfig, cluster: &str, topic: &str) -
     Ok(settings.info(partitions))
 }
 
+/// All topics but those that brokers keep for themselves: Kafka's own begin with two underscores.
+pub(crate) async fn all(config: ClientConfig, cluster: &str) -> Result<Vec<String>, Fault> {
+    let doing = format!("listing the topics of {cluster}");
+    let admin = Client::open(config, &doing).await?;
+    let client = admin.admin()?.clone();
+    let metadata = blocking(&doing, move || client.inner().fetch_metadata(None, REQUEST_TIMEOUT)).await?;
+    admin.close();
+    let metadata = metadata.map_err(|error| classify::client_fault(&error, Scope::Cluster, &doing))?;
+    let names = metadata.topics().iter().filter(|topic| topic.error().is_none()).map(|topic| topic.name());
+    Ok(names.filter(|name| !name.starts_with("__")).map(str::to_owned).collect())
+}
+
 /// Number of partitions and settings. The settings are empty where the user may not read them.
 pub(crate) async fn inspect(config: ClientConfig, doing: &str, topic: &str) -> Result<(u32, TopicConfig), Fault> {
     let admin = Client::open(config, doing).await?;

@@ -7,7 +7,7 @@ use rdkafka::{
     consumer::{BaseConsumer, CommitMode, Consumer},
     error::KafkaError,
 };
-use trestle_core::Start;
+use trestle_core::{PartitionId, Start};
 
 use super::{Context, inbox::Inbox};
 
@@ -67,9 +67,19 @@ fn begin(
     partitions: &[i32],
 ) -> Result<BTreeMap<i32, Answer>, KafkaError> {
     let mut found = committed(consumer, topic, partitions)?;
-    if found.len() < partitions.len() && *start == Start::Latest {
-        pin_end(consumer, topic)?;
-        found = committed(consumer, topic, partitions)?;
+    let missing: Vec<i32> = partitions.iter().copied().filter(|p| !found.contains_key(p)).collect();
+    match start {
+        _ if missing.is_empty() => {}
+        Start::Earliest => {}
+        Start::Latest => {
+            pin_end(consumer, topic)?;
+            found = committed(consumer, topic, partitions)?;
+        }
+        Start::Time(time) => found.extend(dated(consumer, topic, *time, &missing)?),
+        Start::Offsets(offsets) => {
+            let named = |p: &i32| Some((*p, i64::try_from(*offsets.get(&PartitionId((*p).try_into().ok()?))?).ok()?));
+            found.extend(missing.iter().filter_map(named));
+        }
     }
     Ok(partitions.iter().map(|p| (*p, found.get(p).map_or(Answer::Earliest, |at| Answer::Committed(*at)))).collect())
 }
@@ -78,18 +88,63 @@ fn begin(
 /// anything is read. So a partition without a position beside others that have one was added later, and is read from its
 /// beginning, and a crash before the first message skips none.
 fn pin_end(consumer: &BaseConsumer<Context>, topic: &str) -> Result<(), KafkaError> {
-    let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
-    let all: Vec<i32> = metadata.topics().iter().flat_map(|t| t.partitions()).map(|p| p.id()).collect();
-    if !committed(consumer, topic, &all)?.is_empty() {
-        return Ok(());
+    let all = all_partitions(consumer, topic)?;
+    if committed(consumer, topic, &all)?.is_empty() { pin(consumer, topic, &all) } else { Ok(()) }
+}
+
+/// The first messages dated `time` or later, in milliseconds. Where there is none yet, the end, pinned as above; what comes
+/// then is read whatever its date.
+fn dated(
+    consumer: &BaseConsumer<Context>,
+    topic: &str,
+    time: i64,
+    partitions: &[i32],
+) -> Result<BTreeMap<i32, i64>, KafkaError> {
+    let (mut found, later) = by_time(consumer, topic, time, partitions)?;
+    if !later.is_empty() {
+        let all = all_partitions(consumer, topic)?;
+        if committed(consumer, topic, &all)?.is_empty() {
+            // All at once: a partition that is not pinned beside others that are was added later.
+            pin(consumer, topic, &by_time(consumer, topic, time, &all)?.1)?;
+        }
+        found.extend(committed(consumer, topic, &later)?);
     }
-    let ends = consumer.offsets_for_times(list(topic, &all, Offset::End)?, REQUEST_TIMEOUT)?;
+    Ok(found)
+}
+
+/// The first offsets that are dated so or later, and the partitions that have none.
+fn by_time(
+    consumer: &BaseConsumer<Context>,
+    topic: &str,
+    time: i64,
+    partitions: &[i32],
+) -> Result<(BTreeMap<i32, i64>, Vec<i32>), KafkaError> {
+    let answer = consumer.offsets_for_times(list(topic, partitions, Offset::Offset(time.max(0)))?, REQUEST_TIMEOUT)?;
+    let (mut found, mut later) = (BTreeMap::new(), Vec::new());
+    for element in answer.elements() {
+        element.error()?;
+        match element.offset() {
+            Offset::Offset(offset) => drop(found.insert(element.partition(), offset)),
+            _ => later.push(element.partition()),
+        }
+    }
+    Ok((found, later))
+}
+
+/// Commits the ends of partitions.
+fn pin(consumer: &BaseConsumer<Context>, topic: &str, partitions: &[i32]) -> Result<(), KafkaError> {
+    let ends = consumer.offsets_for_times(list(topic, partitions, Offset::End)?, REQUEST_TIMEOUT)?;
     let mut positions = TopicPartitionList::new();
     for element in ends.elements() {
         element.error()?;
         positions.add_partition_offset(topic, element.partition(), element.offset())?;
     }
     consumer.commit(&positions, CommitMode::Sync)
+}
+
+fn all_partitions(consumer: &BaseConsumer<Context>, topic: &str) -> Result<Vec<i32>, KafkaError> {
+    let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
+    Ok(metadata.topics().iter().flat_map(|t| t.partitions()).map(|p| p.id()).collect())
 }
 
 fn committed(
