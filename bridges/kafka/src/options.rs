@@ -126,6 +126,26 @@ const NAMES: &[&str] = &[
     "transaction.timeout.ms",
 ];
 
+pub(crate) const ASSIGNMENT: &str = "partition.assignment.strategy";
+pub(crate) const COOPERATIVE: &str = "cooperative-sticky";
+/// Strategies of groups that take everything away before they assign anew, for the sake of other members that know no better.
+const EAGER: [&str; 2] = ["range", "roundrobin"];
+
+/// How a group with these strategies hands partitions over. All members must do it the same way, so they do not mix.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Assignment {
+    Cooperative,
+    Eager,
+}
+
+pub(crate) fn assignment(strategies: &str) -> Option<Assignment> {
+    match strategies.split(',').map(str::trim).collect::<Vec<_>>().as_slice() {
+        [COOPERATIVE] => Some(Assignment::Cooperative),
+        eager if eager.iter().all(|name| EAGER.contains(name)) => Some(Assignment::Eager),
+        _ => None,
+    }
+}
+
 /// The options that are wrong. A cluster's, a source's and a sink's are the same: librdkafka passes over those that its
 /// other half knows.
 pub fn check_options(_: OptionsOf, options: &BTreeMap<String, String>) -> Vec<WrongOption> {
@@ -145,8 +165,9 @@ fn wrong(name: &str, value: &str) -> Option<WrongOption> {
     if let Some((_, why)) = OWNED.iter().find(|(owned, _)| *owned == name) {
         return Some(WrongOption::value(name, format!("`{name}` cannot be set: {why}")));
     }
-    if name == "partition.assignment.strategy" && value != "cooperative-sticky" {
-        return Some(WrongOption::value(name, format!("`{name}` can only be cooperative-sticky")));
+    if name == ASSIGNMENT && assignment(value).is_none() {
+        let problem = format!("`{name}` is {COOPERATIVE}, or of {}, with a comma between them", EAGER.join(" and "));
+        return Some(WrongOption::value(name, problem));
     }
     match ClientConfig::new().set(name, value).create_native_config() {
         Ok(_) => None,
@@ -171,8 +192,10 @@ mod tests {
         let error = refused(&options(&[("group.id", "x"), ("acks", "1")])).unwrap_err();
         assert!(error.contains("`group.id` cannot be set: it is `group` of the route"), "{error}");
         assert!(error.contains("`acks` cannot be set"), "{error}");
-        let error = refused(&options(&[("partition.assignment.strategy", "range")])).unwrap_err();
+        let error = refused(&options(&[(ASSIGNMENT, "range,cooperative-sticky")])).unwrap_err();
         assert!(error.contains("cooperative-sticky"), "{error}");
+        assert_eq!(assignment("range, roundrobin"), Some(Assignment::Eager));
+        assert_eq!(refused(&options(&[(ASSIGNMENT, "range,roundrobin")])), Ok(()));
     }
 
     #[test]

@@ -6,11 +6,14 @@ use trestle_conformance::{Features, Subject, conformance_tests};
 use trestle_core::Connector;
 use trestle_integration::Brokers;
 
-struct Kafka(Arc<dyn Connector>);
+struct Kafka {
+    connector: Arc<dyn Connector>,
+    strategy: &'static str,
+}
 
 impl Subject for Kafka {
     fn connector(&self) -> Arc<dyn Connector> {
-        self.0.clone()
+        self.connector.clone()
     }
 
     fn features(&self) -> Features {
@@ -20,18 +23,31 @@ impl Subject for Kafka {
 
     fn source_options(&self) -> BTreeMap<String, String> {
         // So that the group notices soon that a member crashed.
-        BTreeMap::from([("session.timeout.ms".into(), "6000".into())])
+        let options = [("session.timeout.ms", "6000"), ("partition.assignment.strategy", self.strategy)];
+        options.map(|(name, value)| (name.into(), value.into())).into()
     }
 }
 
 /// On the shared broker, or on one started by hand and named by `$KAFKA_SERVERS`.
-async fn kafka() -> Kafka {
+async fn kafka(strategy: &'static str) -> Kafka {
     let servers = match env::var("KAFKA_SERVERS") {
         Ok(servers) => servers,
         Err(_) => Brokers::shared().await.unwrap().kafka.servers.clone(),
     };
     let settings = trestle_kafka::Settings { servers, options: BTreeMap::new() };
-    Kafka(trestle_kafka::connector("conformance", settings).unwrap())
+    Kafka { connector: trestle_kafka::connector("conformance", settings).unwrap(), strategy }
 }
 
-conformance_tests!(kafka().await, flavor = "multi_thread", worker_threads = 2);
+conformance_tests!(kafka("cooperative-sticky").await, flavor = "multi_thread", worker_threads = 2);
+
+/// In a group that takes everything away before it assigns anew.
+mod eager {
+    super::conformance_tests! { @each (super::kafka("range,roundrobin").await) (flavor = "multi_thread", worker_threads = 2)
+        a_new_source_goes_on_at_the_committed_position
+        a_dropped_batch_is_read_again_from_the_lowest_unsettled_in_order
+        a_second_member_gets_partitions_and_nothing_is_lost
+        what_settles_during_a_revoke_is_not_read_again
+        partitions_of_a_member_that_leaves_are_given_to_the_other
+        closing_twice_is_fine_and_next_stays_pending
+    }
+}

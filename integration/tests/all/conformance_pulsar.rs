@@ -15,7 +15,7 @@ impl Subject for Pulsar {
 
     fn features(&self) -> Features {
         // A failover subscription tells a consumer when another is active already.
-        Features { fences: true, durable: true, revokes_before: false, ..Features::default() }
+        Features { fences: true, durable: true, revokes_before: false, offsets: false, ..Features::default() }
     }
 
     fn topic(&self, name: &str) -> String {

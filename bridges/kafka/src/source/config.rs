@@ -1,7 +1,11 @@
 use rdkafka::ClientConfig;
 use trestle_core::{Fault, SourceSpec};
 
-use crate::{fetching, settings::Settings};
+use crate::{
+    fetching,
+    options::{ASSIGNMENT, COOPERATIVE},
+    settings::Settings,
+};
 
 /// An instance that is gone is missed after this time, by default.
 const SESSION_MS: &str = "10000";
@@ -10,11 +14,8 @@ pub(super) fn consumer(settings: &Settings, spec: &SourceSpec) -> Result<ClientC
     let mut config = fetching::config(settings, &spec.topic, &spec.options, spec.buffer_bytes, spec.largest_message)?;
     // A static member does not say that it leaves: its partitions go to others after this time.
     fetching::default(&mut config, "session.timeout.ms", SESSION_MS.into());
-    config
-        .set("group.id", &spec.group)
-        .set("auto.offset.reset", "error")
-        .set("enable.partition.eof", "false")
-        .set("partition.assignment.strategy", "cooperative-sticky");
+    fetching::default(&mut config, ASSIGNMENT, COOPERATIVE.into());
+    config.set("group.id", &spec.group).set("auto.offset.reset", "error").set("enable.partition.eof", "false");
     Ok(config)
 }
 

@@ -22,7 +22,11 @@ use super::{
     partition::{Partition, State, offset},
     rebalance::Revoke,
 };
-use crate::{classify, native, native::Queue};
+use crate::{
+    classify, native,
+    native::Queue,
+    options::{ASSIGNMENT, Assignment, assignment},
+};
 
 /// The longest wait for an event: what nobody announces is seen after this time.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -52,6 +56,7 @@ pub(super) struct Reader {
     pub(super) partitions: BTreeMap<i32, Partition>,
     /// Partitions for which something changed.
     pub(super) touched: BTreeSet<i32>,
+    pub(super) assignment: Assignment,
     pub(super) revoke: Option<Revoke>,
     pub(super) commits: Commits,
     /// Something was handed out and is not known to be committed.
@@ -86,7 +91,9 @@ impl Reader {
         let own = queue()?;
         shared.inbox.attach(Some(queue()?));
         let now = Instant::now();
+        let assignment = config.get(ASSIGNMENT).and_then(assignment).unwrap_or(Assignment::Cooperative);
         Ok(Reader {
+            assignment,
             doing: doing.to_owned(),
             spec: spec.clone(),
             shared,

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdkafka::{Offset, TopicPartitionList, consumer::Consumer, types::RDKafkaErrorCode as Code};
+use rdkafka::{Offset, TopicPartitionList, consumer::Consumer, error::KafkaResult, types::RDKafkaErrorCode as Code};
 use tokio::sync::oneshot;
 use trestle_core::{Done, Event, Fault, Tracker};
 
@@ -16,7 +16,10 @@ use super::{
     partition::Partition,
     reader::{Reader, name},
 };
-use crate::native::{self, Kind};
+use crate::{
+    native::{self, Kind},
+    options::Assignment,
+};
 
 /// A revoke is completed after this time whatever `done` says, and the rest is read again by the next owner. The design's
 /// own limit is shorter; beyond `max.poll.interval.ms` the group would throw this member out.
@@ -53,7 +56,7 @@ impl Reader {
         let accepted = nowhere.and_then(|list| {
             // Paused before as well, so that nothing is fetched in between; it fails for what is not known yet.
             let _ = self.consumer.pause(&list);
-            self.consumer.incremental_assign(&list)?;
+            self.accept(&list)?;
             self.consumer.pause(&list)
         });
         self.report("accepting partitions", accepted);
@@ -136,7 +139,7 @@ impl Reader {
     }
 
     fn let_go(&mut self, partitions: &[i32]) {
-        let gone = self.list(partitions).and_then(|list| self.consumer.incremental_unassign(&list));
+        let gone = self.list(partitions).and_then(|list| self.give_up(&list));
         self.report("giving partitions back", gone);
         let fault = Fault::down(format!("{}: the partition was given back", self.doing));
         for id in partitions {
@@ -184,10 +187,26 @@ impl Reader {
         let partitions: Vec<i32> = event.places().iter().map(|place| place.partition).collect();
         let list = list(&self.spec.topic, &partitions, Offset::Offset(0));
         let answer = list.and_then(|list: TopicPartitionList| match event.error() {
-            Some(Code::AssignPartitions) => self.consumer.incremental_assign(&list),
-            _ => self.consumer.incremental_unassign(&list),
+            Some(Code::AssignPartitions) => self.accept(&list),
+            _ => self.give_up(&list),
         });
         self.report("leaving the group", answer);
+    }
+
+    fn accept(&self, partitions: &TopicPartitionList) -> KafkaResult<()> {
+        match self.assignment {
+            Assignment::Cooperative => self.consumer.incremental_assign(partitions),
+            // Everything was taken away before.
+            Assignment::Eager => self.consumer.assign(partitions),
+        }
+    }
+
+    fn give_up(&self, partitions: &TopicPartitionList) -> KafkaResult<()> {
+        match self.assignment {
+            Assignment::Cooperative => self.consumer.incremental_unassign(partitions),
+            // An eager group takes everything at once.
+            Assignment::Eager => self.consumer.unassign(),
+        }
     }
 
     /// The consumer died: its assignments are lost. Gives the way out back, for the next one.
