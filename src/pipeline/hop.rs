@@ -236,6 +236,7 @@ impl Hop {
             Ok(Event::Assigned(trackers)) => self.on_assigned(trackers),
             Ok(Event::Revoked { partitions, lost, done }) => self.on_revoked(partitions, lost, done),
             Ok(Event::Gap { partition, from, to }) => self.on_gap(partition, from, to),
+            Ok(Event::Held { partition, why }) => return self.on_held(partition, why),
             Err(fault) => {
                 if self.context.status.set("source", fault.to_string()) {
                     let HopSpec { route, hop, .. } = &self.spec;
@@ -321,6 +322,7 @@ impl Hop {
         tracing::info!(route, hop, partitions = ?numbers, lost, "revoked");
         let (mut trackers, mut lanes) = (Vec::new(), Vec::new());
         for partition in &partitions {
+            self.context.status.clear(&held(*partition));
             let Some(state) = self.partitions.revoke(*partition) else { continue };
             trackers.push(state.tracker);
             if self.spec.fenced {
@@ -376,6 +378,23 @@ impl Hop {
             self.context.status.set(format!("gap in partition {partition}"), reason);
         }
         self.partitions.refresh(partition, &*self.control);
+    }
+
+    /// Says nothing of whether reading is disturbed.
+    fn on_held(&mut self, partition: PartitionId, why: Option<String>) {
+        let HopSpec { route, hop, .. } = &self.spec;
+        match why {
+            Some(why) => {
+                if self.context.status.set(held(partition), why.clone()) {
+                    tracing::warn!(route, hop, %partition, "the source does not hand out what it has: {why}");
+                }
+            }
+            None => {
+                if self.context.status.clear(&held(partition)) {
+                    tracing::info!(route, hop, %partition, "the source hands out what it held back");
+                }
+            }
+        }
     }
 
     fn read_board(&mut self) {
@@ -480,4 +499,9 @@ impl Hop {
             meter.lag(lag.partition, lag.behind, lag.unit);
         }
     }
+}
+
+/// The status's name for a partition of which the source holds something back.
+fn held(partition: PartitionId) -> String {
+    format!("held in partition {partition}")
 }

@@ -320,6 +320,7 @@ impl Member {
                 }
                 self.revoked.push((partitions, lost, self.hold_revokes.then_some(done)));
             }
+            Ok(Some(Ok(Event::Held { .. }))) => {}
             Ok(Some(Ok(Event::Gap { partition, from, to }))) => panic!("a gap in {partition}, from {from} to {to}"),
         }
         true

@@ -63,6 +63,11 @@ pub enum Event {
         from: Position,
         to: Position,
     },
+    /// The partition has something that the broker does not hand out, and why, in words for people; `None` once it does.
+    Held {
+        partition: PartitionId,
+        why: Option<String>,
+    },
 }
 
 /// Tells the source that a revoke may be completed; dropping it says the same.

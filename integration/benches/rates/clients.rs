@@ -120,7 +120,7 @@ async fn read(connector: &dyn Connector, task: &Task) -> Result<Took> {
                 }
             }
             Ok(Event::Revoked { .. }) => {}
-            Ok(Event::Gap { .. }) => bail!("a gap"),
+            Ok(Event::Gap { .. } | Event::Held { .. }) => bail!("a gap, or an open transaction"),
             Err(fault) => eprintln!("{fault}"),
         }
     }

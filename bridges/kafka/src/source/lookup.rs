@@ -20,6 +20,8 @@ pub(super) enum Question {
     Begin,
     /// What the broker has.
     Bounds,
+    /// The same, because nothing comes although there is something.
+    Held,
 }
 
 pub(super) struct Found {
@@ -51,7 +53,7 @@ pub(super) fn ask(
     let work = move || {
         let answer = match question {
             Question::Begin => begin(&consumer, &topic, &start, &partitions),
-            Question::Bounds => bounds(&consumer, &topic, &partitions),
+            Question::Bounds | Question::Held => bounds(&consumer, &topic, &partitions),
         };
         // Given back before the answer: whoever hears it may destroy the consumer, which must not happen here.
         drop(consumer);

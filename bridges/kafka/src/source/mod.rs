@@ -3,6 +3,7 @@
 mod commits;
 mod config;
 mod gather;
+mod held;
 mod identity;
 mod inbox;
 mod lookup;

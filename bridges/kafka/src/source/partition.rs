@@ -3,6 +3,8 @@ use std::{collections::VecDeque, sync::Arc};
 use rdkafka::Offset;
 use trestle_core::{Epoch, Message, Position, Restart, Tracker};
 
+use super::held::HeldBack;
+
 /// One assigned partition as the reading thread sees it.
 pub(super) struct Partition {
     pub tracker: Arc<Tracker>,
@@ -25,6 +27,8 @@ pub(super) struct Partition {
     pub committed: Offset,
     /// Something was handed out in this assignment.
     pub handed_out: bool,
+    /// See [`super::held`].
+    pub held_back: HeldBack,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,6 +57,7 @@ impl Partition {
             restarts: 0,
             committed: Offset::Invalid,
             handed_out: false,
+            held_back: HeldBack::default(),
         }
     }
 

@@ -63,9 +63,9 @@ pub(super) struct Reader {
     pub(super) busy: bool,
     /// Reading is disturbed, and `next` has said so.
     pub(super) trouble: Option<FaultKind>,
-    questions: BTreeMap<i32, Question>,
+    pub(super) questions: BTreeMap<i32, Question>,
     asking: bool,
-    topic: CString,
+    pub(super) topic: CString,
     /// Which topic of that name is read, once it is known.
     pub(super) topic_id: Option<(i64, i64)>,
     pub(super) check_topic_at: Instant,
@@ -234,6 +234,8 @@ impl Reader {
         self.asking = false;
         let answers = match found.answer {
             Ok(answers) => answers,
+            // It is asked again while nothing comes.
+            Err(_) if found.question == Question::Held => return,
             Err(error) => {
                 self.ask_at = now + ASK_AGAIN;
                 self.questions.extend(found.partitions.into_iter().map(|id| (id, found.question)));
@@ -247,6 +249,10 @@ impl Reader {
                 (State::Beginning, Some(Answer::Committed(offset))) => partition.begin_at(Offset::Offset(*offset)),
                 (State::Beginning, Some(Answer::Earliest)) => partition.begin_at(Offset::Beginning),
                 (State::Measuring, Some(Answer::Bounds(low, high))) => self.measured(id, *low, *high, now),
+                // The end for those who read what is committed only.
+                (State::Reading, Some(Answer::Bounds(_, stable))) if found.question == Question::Held => {
+                    self.learn_held(id, *stable);
+                }
                 _ => continue,
             }
             self.touched.insert(id);
@@ -341,6 +347,7 @@ impl Reader {
             return;
         }
         self.lag_at = now + LONGEST_WAIT;
+        self.look_for_held(now);
         let lag = self.partitions.iter().filter_map(|(id, partition)| {
             let end = native::known_end(self.consumer.client(), &self.topic, *id)?;
             let at = match partition.tracker.commit_point() {

@@ -5,5 +5,6 @@ mod outages;
 mod reading;
 mod rig;
 mod rounds;
+mod transactions;
 mod writing;
 mod zombie;

@@ -172,6 +172,7 @@ pub fn what(event: &Event) -> String {
         Event::Assigned(trackers) => format!("assigned {}", trackers.len()),
         Event::Batch(batch) => format!("a batch of {}", batch.messages.len()),
         Event::Revoked { partitions, lost, .. } => format!("revoked {partitions:?}, lost: {lost}"),
+        Event::Held { partition, why } => format!("{partition} is held: {why:?}"),
         Event::Gap { partition, from, to } => format!("a gap in {partition} from {from} to {to}"),
     }
 }

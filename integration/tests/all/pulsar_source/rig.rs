@@ -71,6 +71,7 @@ impl Reader {
                     self.trackers.retain(|partition, _| !partitions.contains(partition));
                     drop(done);
                 }
+                Ok(Ok(Event::Held { .. })) => bail!("Pulsar holds nothing back"),
                 Ok(Ok(Event::Gap { partition, from, to })) => bail!("gap in {partition}: {from} to {to}"),
             }
         }

@@ -140,6 +140,7 @@ impl Member {
                     read.extend(batch.messages.iter().map(|m| (batch.partition, m.clone())));
                     batch.ack.settle(0..batch.messages.len() as u32);
                 }
+                Event::Held { .. } => bail!("RocketMQ holds nothing back"),
                 Event::Gap { partition, from, to } => bail!("a gap in {partition} from {from} to {to}"),
                 Event::Assigned(_) | Event::Revoked { .. } => {}
             }
