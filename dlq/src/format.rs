@@ -53,19 +53,36 @@ pub fn dead_letter(message: &Message, report: &Report) -> Message {
     Message { headers, defect: None, ..message.clone() }
 }
 
-/// The message as it was before it became a dead letter.
+/// The message as it was before it became a dead letter. It may have had headers of such names itself, as a dead letter has
+/// that a route carried on: only those from the last `trestle-dlq-id` on are the report's.
 pub fn restore(letter: &Message) -> Message {
-    let own = |header: &&Header| !header.name.starts_with(PREFIX.as_bytes());
-    Message { headers: letter.headers.iter().filter(own).cloned().collect(), ..letter.clone() }
+    let report = report_begins(letter).unwrap_or(letter.headers.len());
+    let own = |(at, header): &(usize, &Header)| *at < report || !header.name.starts_with(PREFIX.as_bytes());
+    let headers = letter.headers.iter().enumerate().filter(own).map(|(_, header)| header.clone()).collect();
+    Message { headers, ..letter.clone() }
 }
 
 pub fn is_dead_letter(message: &Message) -> bool {
-    message.headers.get("trestle-dlq-id").is_some()
+    message.headers.get(ID).is_some()
 }
 
 /// Whether it has only some of the message's value; see [`restore`].
 pub fn is_part(letter: &Message) -> bool {
-    letter.headers.get("trestle-dlq-part").is_some()
+    said(letter, "part").is_some()
+}
+
+/// What the report says under this name; nothing that the message itself said.
+pub(crate) fn said<'a>(letter: &'a Message, name: &str) -> Option<&'a Bytes> {
+    let report = report_begins(letter)?;
+    let named = |header: &&Header| header.name.strip_prefix(PREFIX.as_bytes()) == Some(name.as_bytes());
+    letter.headers.iter().skip(report).rev().find(named)?.value.as_ref()
+}
+
+/// The first header of the report.
+const ID: &str = "trestle-dlq-id";
+
+fn report_begins(letter: &Message) -> Option<usize> {
+    letter.headers.iter().rposition(|header| header.name == ID && header.value.is_some())
 }
 
 /// The same for the same message on the same hop, whoever writes it and however often: FNV-1a, 128 bits, in hex.
@@ -142,6 +159,23 @@ pub(crate) mod tests {
             assert!(is_dead_letter(&letter) && !is_dead_letter(&message));
             assert_eq!(restore(&letter), message);
         }
+    }
+
+    #[test]
+    fn what_a_message_itself_has_under_our_names_is_its_own() {
+        let mut message = message(Some(b"value"));
+        let values = [("trestle-dlq-id", Some("7")), ("trestle-dlq-part", Some("1/2")), ("trestle-dlq-id", None)];
+        values.iter().for_each(|(name, value)| message.headers.push(*name, value.map(Bytes::from)));
+        let letter = dead_letter(&message, &report());
+        assert_eq!(restore(&letter), message);
+        assert!(!is_part(&letter), "the message's own header is no part's number");
+        assert_eq!(said(&letter, "part"), None);
+        assert_eq!(said(&letter, "cause").map(|cause| &cause[..]), Some(&b"too_large"[..]));
+        // A dead letter that a route carries may become one again.
+        assert_eq!(restore(&dead_letter(&letter, &report())), letter);
+        let part = part(&letter, Bytes::new(), 0, 2);
+        assert!(is_part(&part));
+        assert_eq!(restore(&part).headers, message.headers);
     }
 
     #[test]

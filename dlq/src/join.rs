@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::BytesMut;
 use trestle_core::{Message, PartitionId, Position};
 
-use crate::{format::PREFIX, letter::Letter};
+use crate::{format::said, letter::Letter};
 
 /// Letters that may be open at once; the oldest one is given up.
 const OPEN: usize = 16;
@@ -36,7 +36,7 @@ pub(crate) enum Joined {
 impl Joiner {
     pub fn take(&mut self, partition: PartitionId, message: &Message) -> Joined {
         let Some(letter) = Letter::read(partition, message) else { return Joined::Foreign };
-        let Some(part) = message.headers.get(&format!("{PREFIX}part")) else { return Joined::Whole(Box::new(letter)) };
+        let Some(part) = said(message, "part") else { return Joined::Whole(Box::new(letter)) };
         let Some((number, parts)) = numbers(part) else { return Joined::Foreign };
         let at = self.open.iter().position(|open| open.letter.id == letter.id && open.letter.partition == partition);
         // A writer that was interrupted begins anew, perhaps with smaller parts.

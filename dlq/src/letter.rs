@@ -2,7 +2,7 @@
 
 use trestle_core::{Message, PartitionId, Position};
 
-use crate::format::{PREFIX, is_dead_letter, restore};
+use crate::format::{is_dead_letter, restore, said};
 
 /// The message as it was, and what its dead letter says of it.
 #[derive(Clone, Debug)]
@@ -38,8 +38,7 @@ impl Letter {
             return None;
         }
         let text = |name: &str| {
-            let value = message.headers.get(&format!("{PREFIX}{name}"));
-            value.map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
+            said(message, name).map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
         };
         Some(Letter {
             message: restore(message),

@@ -7,6 +7,7 @@ mod bridge;
 mod brokers;
 mod docker;
 pub mod http;
+mod native;
 pub mod oracle;
 mod ports;
 mod reaper;
@@ -16,6 +17,7 @@ mod wait;
 
 pub use bridge::{Bridge, Memory, Metrics, bridge_binary};
 pub use brokers::{Brokers, Container, Kafka, Pulsar, RocketMq, Settings, create_kafka_topic, delete_kafka_records};
+pub use native::Native;
 pub use ports::free_port;
 pub use soak::short_or_soak;
 pub use tcp_proxy::{Mode, TcpProxy};

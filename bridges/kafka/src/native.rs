@@ -297,7 +297,7 @@ impl Record {
         self.headers.map_or(0, |headers| unsafe { sys::rd_kafka_header_cnt(headers.as_ptr()) })
     }
 
-    /// Names and values in order. A name ends at its first NUL: librdkafka shows no length.
+    /// Names and values in order.
     pub(crate) fn headers(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         (0..self.header_count()).map_while(move |index| {
             let headers = self.headers?.as_ptr();
@@ -308,9 +308,28 @@ impl Record {
                 if code(error).is_some() || name.is_null() {
                     return None;
                 }
-                Some((CStr::from_ptr(name).to_bytes(), bytes(value, size)))
+                Some((header_name(name), bytes(value, size)))
             }
         })
+    }
+}
+
+/// A header's name in full. librdkafka shows where it begins and not how long it is, so that one with a NUL in it would be
+/// cut there. The length stands in front of the name and of the pointer to the value: `rd_kafka_header_s` in
+/// `rdkafka_header.h` of librdkafka 2.12, which is built with this crate; the test below holds it to that.
+///
+/// # Safety
+/// `name` was given by `rd_kafka_header_get_all`, and its headers live for `'a`.
+unsafe fn header_name<'a>(name: *const c_char) -> &'a [u8] {
+    #[repr(C)]
+    struct Front {
+        name_size: usize,
+        value: *const c_void,
+    }
+    // SAFETY: the name lies in a `rd_kafka_header_s`, right behind these two fields, and is as long as the first one says.
+    unsafe {
+        let front = name.byte_sub(size_of::<Front>()).cast::<Front>().read_unaligned();
+        slice::from_raw_parts(name.cast(), front.name_size)
     }
 }
 
@@ -413,4 +432,28 @@ unsafe fn text(string: *const c_char) -> String {
     }
     // SAFETY: as the caller promises.
     unsafe { CStr::from_ptr(string) }.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_name_is_read_in_full_whatever_is_in_it() {
+        let names: [&[u8]; 5] = [b"plain", b"", b"a\0b", b"\0", b"\xff\0"];
+        // SAFETY: the headers live until they are destroyed, and the pointers are valid during each call.
+        unsafe {
+            let headers = sys::rd_kafka_headers_new(1);
+            for (name, value) in names.iter().flat_map(|name| [(name, None), (name, Some(&b"v\0w"[..]))]) {
+                let (value, size) = pointer(value);
+                sys::rd_kafka_header_add(headers, name.as_ptr().cast(), name.len() as isize, value, size as isize);
+            }
+            for (index, expected) in names.iter().flat_map(|name| [name, name]).enumerate() {
+                let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+                sys::rd_kafka_header_get_all(headers, index, &mut name, &mut value, &mut size);
+                assert_eq!(&header_name(name), expected);
+            }
+            sys::rd_kafka_headers_destroy(headers);
+        }
+    }
 }

@@ -31,6 +31,9 @@ pub(crate) struct TopicConfig {
     pub retention_ms: Option<i64>,
     pub retention_bytes: Option<i64>,
     pub timestamp_type: Option<String>,
+    /// How far in the past and in the future a message's time may lie.
+    pub before_ms: Option<i64>,
+    pub after_ms: Option<i64>,
 }
 
 impl TopicConfig {
@@ -107,6 +110,8 @@ impl TopicConfig {
             retention_ms: number("retention.ms"),
             retention_bytes: number("retention.bytes"),
             timestamp_type: value("message.timestamp.type"),
+            before_ms: number("message.timestamp.before.max.ms"),
+            after_ms: number("message.timestamp.after.max.ms"),
         }
     }
 }

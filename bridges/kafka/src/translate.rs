@@ -5,18 +5,25 @@ use trestle_core::{Cause, Defect, Headers, Message, Position};
 
 use crate::native::Record;
 
-/// Carries a time that a record's own cannot say: decimal milliseconds. Last of the headers, and taken off on the way out.
+/// Carries a time that a record's own cannot say: decimal milliseconds, or [`NONE`]. Last of the headers, and taken off on
+/// the way out.
 pub(crate) const TIME_HEADER: &[u8] = b"trestle-time";
 
 /// librdkafka takes 0 for "now", and in a record -1 is "none": these two travel in [`TIME_HEADER`].
 const UNSAYABLE: [i64; 2] = [0, NO_TIME];
 /// What a record says when its producer gave no time (`RecordBatch.NO_TIMESTAMP`).
-const NO_TIME: i64 = -1;
+pub(crate) const NO_TIME: i64 = -1;
+/// Said only where the last header of a message without a time would be taken for one of ours.
+const NONE: &str = "none";
 
 /// The time for the record, and the header that says what the record cannot.
-pub(crate) fn record_time(time: Option<i64>) -> (i64, Option<String>) {
-    match time {
-        None => (NO_TIME, None),
+pub(crate) fn record_time(message: &Message) -> (i64, Option<String>) {
+    match message.time {
+        None => {
+            let last = message.headers.iter().next_back().filter(|header| header.name == TIME_HEADER);
+            let misread = last.and_then(|header| said_time(header.value.as_deref()?)).is_some();
+            (NO_TIME, misread.then(|| NONE.to_owned()))
+        }
         Some(time) if UNSAYABLE.contains(&time) => (NO_TIME, Some(time.to_string())),
         Some(time) => (time, None),
     }
@@ -52,7 +59,7 @@ fn message(record: &Record, largest: usize, take: &mut impl FnMut(&[u8]) -> Byte
             && name == TIME_HEADER
             && let Some(said) = value.and_then(said_time)
         {
-            time = Some(said);
+            time = said;
             continue;
         }
         headers.push(take(name), value.map(&mut *take));
@@ -69,8 +76,14 @@ fn message(record: &Record, largest: usize, take: &mut impl FnMut(&[u8]) -> Byte
     message
 }
 
-fn said_time(value: &[u8]) -> Option<i64> {
-    std::str::from_utf8(value).ok()?.parse().ok().filter(|time| UNSAYABLE.contains(time))
+/// What a header of ours says; `None` of one that is not.
+fn said_time(value: &[u8]) -> Option<Option<i64>> {
+    let text = std::str::from_utf8(value).ok()?;
+    if text == NONE {
+        return Some(None);
+    }
+    // As it is written, and no other way: `+0` or `00` is somebody else's.
+    UNSAYABLE.into_iter().find(|time| time.to_string() == text).map(Some)
 }
 
 fn defect(message: &Message, largest: usize) -> Option<Box<Defect>> {
@@ -87,14 +100,30 @@ mod tests {
 
     #[test]
     fn a_time_that_a_record_cannot_say_travels_in_a_header_and_others_do_not() {
-        assert_eq!(record_time(Some(1_700_000_000_000)), (1_700_000_000_000, None));
-        assert_eq!(record_time(None), (-1, None));
-        assert_eq!(record_time(Some(0)), (-1, Some("0".into())));
-        assert_eq!(record_time(Some(-1)), (-1, Some("-1".into())));
+        let of = |time| record_time(&Message { time, ..Message::at(Position::Offset(0)) });
+        assert_eq!(of(Some(1_700_000_000_000)), (1_700_000_000_000, None));
+        assert_eq!(of(None), (-1, None));
+        assert_eq!(of(Some(0)), (-1, Some("0".into())));
+        assert_eq!(of(Some(-1)), (-1, Some("-1".into())));
         for time in UNSAYABLE {
-            assert_eq!(said_time(time.to_string().as_bytes()), Some(time));
+            assert_eq!(said_time(time.to_string().as_bytes()), Some(Some(time)));
         }
-        assert_eq!(said_time(b"12"), None, "only what this connector writes is undone");
+        for other in [&b"12"[..], b"+0", b"-01", b"", b"\xff"] {
+            assert_eq!(said_time(other), None, "only what this connector writes is undone");
+        }
+    }
+
+    #[test]
+    fn a_header_of_the_user_that_looks_like_ours_stays_where_there_is_no_time() {
+        for (value, said) in [(&b"0"[..], Some("none")), (b"-1", Some("none")), (b"none", Some("none")), (b"12", None)]
+        {
+            let mut message = Message::at(Position::Offset(0));
+            message.headers.push(TIME_HEADER, Some(Bytes::from_static(value)));
+            assert_eq!(record_time(&message), (-1, said.map(str::to_owned)));
+            message.headers.push("behind", None);
+            assert_eq!(record_time(&message), (-1, None), "only the last header is ever undone");
+        }
+        assert_eq!(said_time(NONE.as_bytes()), Some(None));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod dlq;
 mod kafka;
 mod main_job;
 mod oracle;
+mod pairs;
 mod parts;
 mod pulsar_sink;
 mod pulsar_source;

@@ -6,6 +6,7 @@ use trestle_core::{BoxFuture, Fault, Lane, Message, Outcome, Sent, Slice};
 use super::{
     Shared,
     producer::Producer,
+    suspects,
     unit::{Fate, Units},
 };
 use crate::{
@@ -45,11 +46,11 @@ impl Lane for KafkaLane {
 impl Target {
     async fn send(&self, unit: Vec<Slice>) -> Sent {
         let messages: Vec<&Message> = unit.iter().flat_map(Slice::iter).collect();
-        let mut sent = Sent::default();
+        let (mut sent, now) = (Sent::default(), suspects::now());
         while sent.len() < messages.len() {
             let rest = messages.get(sent.len()..).unwrap_or_default();
-            let request = rest.get(..self.request(rest)).unwrap_or(rest);
-            let part = self.send_request(request).await;
+            let request = rest.get(..self.request(rest, now)).unwrap_or(rest);
+            let part = self.send_around_refused(request).await;
             let all_stored = part.runs.iter().all(|(_, outcome)| matches!(outcome, Outcome::Stored));
             part.runs.into_iter().for_each(|(count, outcome)| sent.push(count, outcome));
             if !all_stored {
@@ -60,15 +61,35 @@ impl Target {
         sent
     }
 
-    /// How many of these messages, one at least, fit into one request. A request that is refused for its size would else be
-    /// followed by those behind it, which the client has on the way already.
-    fn request(&self, messages: &[&Message]) -> usize {
+    /// How many of these messages, one at least, go in one request: as many as fit, and a [suspect](super::suspects) alone.
+    /// A request that is refused for its size would else be followed by those behind it, which the client has on the way
+    /// already.
+    fn request(&self, messages: &[&Message], now: i64) -> usize {
         let mut bytes = 0;
         let fits = |message: &&&Message| {
             bytes += message.size();
-            bytes <= self.request_bytes
+            bytes <= self.request_bytes && !self.shared.suspects.hold(message, now)
         };
         messages.iter().take_while(fits).count().max(1)
+    }
+
+    /// One refused message keeps its whole batch out, also what is in front of it. That is sent again, so that what is stored
+    /// is a prefix, and the refused message the first that is not.
+    async fn send_around_refused(&self, messages: &[&Message]) -> Sent {
+        let sent = self.send_request(messages).await;
+        let (stored, innocent) = match sent.runs.as_slice() {
+            [(stored, Outcome::Stored), (innocent, Outcome::NotSent), (_, Outcome::Refused(_)), ..] => {
+                (*stored, *innocent)
+            }
+            [(innocent, Outcome::NotSent), (_, Outcome::Refused(_)), ..] => (0, *innocent),
+            _ => return sent,
+        };
+        let again = messages.get(stored..stored + innocent).unwrap_or_default();
+        let mut whole = Sent::stored(stored);
+        whole.runs.extend(self.send_request(again).await.runs);
+        let behind = if stored > 0 { 2 } else { 1 };
+        whole.runs.extend(sent.runs.into_iter().skip(behind));
+        whole
     }
 
     async fn send_request(&self, messages: &[&Message]) -> Sent {
@@ -97,7 +118,7 @@ impl Target {
             if producer.units.has_failed(number) {
                 return (count, None);
             }
-            let (time, said) = translate::record_time(message.time);
+            let (time, said) = translate::record_time(message);
             let extra = said.as_ref().map(|time| (TIME_HEADER, time.as_bytes()));
             let tag = Units::tag(number, count);
             if let Err(code) = native::produce(client, &self.topic, self.partition, message, time, extra, tag) {

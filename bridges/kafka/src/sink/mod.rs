@@ -3,6 +3,7 @@
 mod config;
 mod lane;
 mod producer;
+mod suspects;
 mod unit;
 
 use std::{
@@ -25,6 +26,7 @@ use crate::{
 };
 use lane::{KafkaLane, Target};
 use producer::Producer;
+use suspects::Suspects;
 
 /// How often the number of partitions is asked for.
 const REFRESH: Duration = Duration::from_secs(10);
@@ -42,6 +44,7 @@ pub(crate) async fn open(cluster: &str, settings: &Settings, spec: SinkSpec) -> 
         config,
         doing,
         partitions: AtomicU32::new(partitions),
+        suspects: Suspects::of(&topic),
     });
     tokio::spawn(refresh(Arc::downgrade(&shared), spec.topic.clone()));
     let limits = config::limits(topic.max_message_bytes);
@@ -62,6 +65,7 @@ struct Shared {
     doing: String,
     producer: Mutex<Arc<Producer>>,
     partitions: AtomicU32,
+    suspects: Suspects,
 }
 
 impl Shared {

@@ -2,7 +2,8 @@
 //! character.
 //!
 //! An array with one array a header, in order: `["name"]` stands for the property of that name, `["name","value"]` and
-//! `["name",null]` carry the header itself. Bytes that are no UTF-8 are `{"b":"BASE64"}`.
+//! `["name",null]` carry the header itself. Bytes that are no UTF-8 are `{"b":"BASE64"}`, and so is text that is mostly
+//! control characters, whose escapes would fill the properties.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -26,8 +27,8 @@ pub enum Text {
 impl Text {
     fn new(bytes: &[u8]) -> Self {
         match std::str::from_utf8(bytes) {
-            Ok(text) => Text::Plain(text.to_owned()),
-            Err(_) => Text::Raw { b: STANDARD.encode(bytes) },
+            Ok(text) if escaped_bytes(text) <= 2 * bytes.len().div_ceil(3) * 4 + 8 => Text::Plain(text.to_owned()),
+            _ => Text::Raw { b: STANDARD.encode(bytes) },
         }
     }
 
@@ -37,6 +38,16 @@ impl Text {
             Text::Raw { b } => STANDARD.decode(&b).map(Bytes::from).map_err(|error| format!("{b}: {error}")),
         }
     }
+}
+
+/// Bytes of a text in JSON, at most: `\u0001` of a control character, two of what else is escaped.
+fn escaped_bytes(text: &str) -> usize {
+    let bytes = |byte| match byte {
+        0..0x20 => 6,
+        b'"' | b'\\' => 2,
+        _ => 1,
+    };
+    text.bytes().map(bytes).sum()
 }
 
 /// `headers` with, for each, whether a property carries it.
@@ -50,4 +61,21 @@ pub fn write<'a>(headers: impl Iterator<Item = (&'a Header, bool)>) -> Result<St
 
 pub fn read(json: &[u8]) -> Result<Vec<Entry>, String> {
     serde_json::from_slice(json).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_stays_readable_and_control_characters_do_not_fill_the_properties() {
+        for readable in ["", "a", "\u{1}", "x\u{1}y\u{2}z", "line\nline\nline", "\"quoted\""] {
+            assert_eq!(Text::new(readable.as_bytes()), Text::Plain(readable.to_owned()));
+        }
+        let header = Header { name: Bytes::from_static(b"n"), value: Some(Bytes::from(vec![1; 20_000])) };
+        let json = write([(&header, false)].into_iter()).unwrap();
+        assert!(json.len() < 27_000, "{} bytes", json.len());
+        let Some(Entry::Header(_, Some(value))) = read(json.as_bytes()).unwrap().pop() else { panic!("no header") };
+        assert_eq!(value.bytes().ok(), header.value);
+    }
 }

@@ -1,0 +1,90 @@
+//! Messages that the broker may refuse for what they say, as far as that can be foreseen.
+//!
+//! A refused record keeps its whole batch out, and batches behind that one are on their way by then: some may be stored before
+//! what was in front of it is sent again. So a suspect travels alone. That it is one decides nothing else: the broker does.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use trestle_core::Message;
+
+use crate::{
+    topic::TopicConfig,
+    translate::{NO_TIME, record_time},
+};
+
+/// `message.timestamp.after.max.ms` where the topic does not say it: Kafka's default since 4.0, an hour.
+const DEFAULT_AFTER_MS: i64 = 3_600_000;
+/// As far apart the clocks of this machine and the broker may be.
+const CLOCKS_APART_MS: i64 = 300_000;
+
+pub(super) struct Suspects {
+    /// A topic that is compacted takes no message without a key.
+    compacted: bool,
+    before_ms: i64,
+    after_ms: i64,
+}
+
+impl Suspects {
+    pub(super) fn of(topic: &TopicConfig) -> Self {
+        Suspects {
+            compacted: topic.compacted(),
+            before_ms: topic.before_ms.unwrap_or(i64::MAX),
+            after_ms: topic.after_ms.unwrap_or(DEFAULT_AFTER_MS),
+        }
+    }
+
+    /// `now`: see [`now`].
+    pub(super) fn hold(&self, message: &Message, now: i64) -> bool {
+        let earliest = now.saturating_sub(self.before_ms.saturating_sub(CLOCKS_APART_MS));
+        let latest = now.saturating_add(self.after_ms.saturating_sub(CLOCKS_APART_MS));
+        // A record without a time is taken whatever the limits are.
+        let (time, _) = record_time(message);
+        let untimely = time != NO_TIME && !(earliest..=latest).contains(&time);
+        untimely || (self.compacted && message.key.is_none())
+    }
+}
+
+/// Milliseconds since 1970-01-01T00:00Z.
+pub(super) fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use trestle_core::Position;
+
+    use super::*;
+
+    const NOW: i64 = 1_700_000_000_000;
+    const MINUTE: i64 = 60_000;
+
+    fn held(topic: &TopicConfig, time: Option<i64>) -> bool {
+        let message = Message { time, key: Some(Bytes::from("k")), ..Message::at(Position::Offset(0)) };
+        Suspects::of(topic).hold(&message, NOW)
+    }
+
+    #[test]
+    fn what_is_near_or_beyond_a_limit_of_the_topic_is_suspect_and_nothing_else() {
+        let unknown = TopicConfig::default();
+        for time in [None, Some(0), Some(-1), Some(1), Some(i64::MIN), Some(NOW), Some(NOW + 54 * MINUTE)] {
+            assert!(!held(&unknown, time), "{time:?}");
+        }
+        for time in [NOW + 56 * MINUTE, i64::MAX] {
+            assert!(held(&unknown, Some(time)), "{time}");
+        }
+        let any = TopicConfig { after_ms: Some(i64::MAX), before_ms: Some(i64::MAX), ..unknown.clone() };
+        assert!(!held(&any, Some(NOW + 525_600 * MINUTE)) && !held(&any, Some(i64::MIN)));
+        let narrow = TopicConfig { before_ms: Some(60 * MINUTE), ..unknown };
+        assert!(held(&narrow, Some(NOW - 56 * MINUTE)) && !held(&narrow, Some(NOW - 54 * MINUTE)));
+        assert!(!held(&narrow, Some(0)), "written without a time");
+    }
+
+    #[test]
+    fn a_compacted_topic_is_suspected_of_refusing_what_has_no_key() {
+        let compacted = TopicConfig { cleanup_policy: Some("compact,delete".into()), ..TopicConfig::default() };
+        let suspects = Suspects::of(&compacted);
+        assert!(suspects.hold(&Message::at(Position::Offset(0)), NOW));
+        assert!(!held(&compacted, None));
+    }
+}

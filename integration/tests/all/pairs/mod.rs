@@ -1,0 +1,8 @@
+//! Every source/target pair of protocols, by the real program on real brokers: what arrives is what was written.
+
+mod nasty;
+mod native;
+mod nine;
+mod ring;
+mod routes;
+mod site;
