@@ -19,11 +19,17 @@ mod remoting;
 mod route;
 mod settings;
 mod sink;
+mod sink_options;
 mod source;
+mod stamp;
 mod survey;
+mod tags;
+mod topics;
 mod translate;
 mod unit;
 mod wire;
 
 pub use connector::connector;
-pub use settings::{CLUSTER_OPTIONS, Durability, SINK_OPTIONS, Settings, check_options};
+pub use settings::{CLUSTER_OPTIONS, Durability, Settings, check_options};
+pub use sink_options::SINK_OPTIONS;
+pub use tags::TAGS_OPTION;

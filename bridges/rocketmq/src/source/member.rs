@@ -83,8 +83,7 @@ impl Shared {
 
     /// Commits what is settled of these. Nothing while our membership is in doubt: another may be further on.
     pub async fn commit(&self, readings: Vec<Arc<Reading>>) -> Result<(), Fault> {
-        let readings: Vec<_> =
-            readings.into_iter().filter(|reading| reading.tracker.commit_point().is_some()).collect();
+        let readings: Vec<_> = readings.into_iter().filter(|reading| reading.due().is_some()).collect();
         if readings.is_empty() {
             return Ok(());
         }

@@ -15,7 +15,7 @@ use tokio::{
 };
 use trestle_core::{Epoch, Event, Fault, Message, PartitionId, Position, Restart, Start, Tracker};
 
-use super::group::Group;
+use super::{group::Group, passed::Passed};
 use crate::{
     classify, pull,
     remoting::{CallError, codes::answer},
@@ -44,6 +44,7 @@ pub struct Reading {
     end: AtomicU64,
     /// The offset of the next message to commit, for the lag.
     next: AtomicU64,
+    passed: Mutex<Passed>,
     /// Commits go one at a time: a later one must not be overtaken.
     committing: tokio::sync::Mutex<()>,
 }
@@ -66,6 +67,7 @@ impl Reading {
             wake,
             end: AtomicU64::new(0),
             next: AtomicU64::new(0),
+            passed: Mutex::default(),
             committing: tokio::sync::Mutex::new(()),
         })
     }
@@ -88,16 +90,43 @@ impl Reading {
     /// Commits what is settled, and returns when the broker confirmed it.
     pub async fn commit(&self, group: &Group) -> Result<(), Fault> {
         let _one_at_a_time = self.committing.lock().await;
-        let Some(point @ Position::Offset(settled)) = self.tracker.commit_point() else { return Ok(()) };
-        group.commit(&self.queue, settled + 1).await?;
-        self.tracker.committed(point);
-        self.next.fetch_max(settled + 1, Ordering::Relaxed);
+        let Some(due) = self.due() else { return Ok(()) };
+        group.commit(&self.queue, due.next).await?;
+        if let Some(settled) = due.settled {
+            self.tracker.committed(Position::Offset(settled));
+            self.passed().commit(settled);
+        }
+        self.next.fetch_max(due.next, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// What can be committed now, if it is more than was.
+    pub fn due(&self) -> Option<Due> {
+        let settled = match self.tracker.commit_point() {
+            Some(Position::Offset(settled)) => Some(settled),
+            // It may be another's by now.
+            _ if self.tracker.ended() => return None,
+            _ => None,
+        };
+        let next = self.passed().next(settled);
+        (settled.is_some() || next > self.next.load(Ordering::Relaxed)).then_some(Due { settled, next })
+    }
+
+    fn passed(&self) -> MutexGuard<'_, Passed> {
+        self.passed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn orders(&self) -> MutexGuard<'_, Orders> {
         self.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A position to commit.
+pub struct Due {
+    /// The last message that is settled, if it was not committed before.
+    settled: Option<u64>,
+    /// The offset of the next message that a group with this position gets.
+    next: u64,
 }
 
 /// Reads until it is aborted. A fault is told once and the reading goes on.
@@ -196,6 +225,7 @@ impl Reader {
         drop(orders);
         self.waiting.clear();
         (self.start, self.cursor, self.doubted) = (at, Some(at), None);
+        *self.reading.passed() = Passed::begin(at);
         self.reading.next.fetch_max(at, Ordering::Relaxed);
         Ok(())
     }
@@ -205,9 +235,10 @@ impl Reader {
         if let Some(committed) = self.group.committed(queue).await? {
             return Ok(committed);
         }
-        let at = self.group.edge(queue, &self.reading.otherwise).await?;
-        if self.reading.otherwise == Start::Latest {
-            // Else what comes until the first commit would be skipped by whoever starts again.
+        let start = &self.reading.otherwise;
+        let at = self.group.beginning(queue, self.reading.tracker.partition(), start).await?;
+        if *start != Start::Earliest {
+            // Else whoever starts again before the first commit would look anew: at the end, it would skip what came since.
             self.group.commit(queue, at).await?;
         }
         Ok(at)
@@ -272,8 +303,13 @@ impl Reader {
         let next = answer.number("nextBeginOffset").and_then(|next| u64::try_from(next).ok()).unwrap_or(cursor);
         match answer.code {
             answer::SUCCESS => {
-                self.waiting = pull::messages(answer.body, cursor, self.group.spec.largest_message).into();
-                self.cursor = Some(next.max(cursor + u64::from(!self.waiting.is_empty())));
+                let Group { spec, tags, .. } = &*self.group;
+                self.waiting = pull::messages(answer.body, cursor, spec.largest_message, tags).into();
+                let last = self.waiting.back().map(|message| message.position);
+                self.passed_over(cursor, last, next);
+            }
+            _ if next > cursor && pull::has_other_tags(&answer, cursor, &self.group.tags) => {
+                self.passed_over(cursor, None, next);
             }
             answer::PULL_NOT_FOUND | answer::PULL_RETRY_IMMEDIATELY if next == cursor => {
                 sleep(EMPTY_PACE.saturating_sub(asked.elapsed())).await;
@@ -285,6 +321,17 @@ impl Reader {
         }
         self.mended();
         Ok(())
+    }
+
+    /// A pull from `cursor` on gave messages up to `last`, and the next one begins at `next`.
+    fn passed_over(&mut self, cursor: u64, last: Option<Position>, next: u64) {
+        let last = match last {
+            Some(Position::Offset(last)) => Some(last),
+            _ => None,
+        };
+        let next = next.max(last.map_or(cursor, |last| last + 1));
+        self.cursor = Some(next);
+        self.reading.passed().pull(cursor, last, next);
     }
 
     /// The broker has nothing at `cursor` and names `next` instead.
