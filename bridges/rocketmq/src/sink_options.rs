@@ -20,7 +20,8 @@ pub const SINK_OPTIONS: [&str; 7] = [
     // `true` is `messageGroup: key`, where that is not set.
     "shardingKey",
     // TIMER_DELIVER_MS: `header:NAME` with milliseconds since 1970-01-01T00:00Z. Delivered within the broker's
-    // `timerPrecisionMs` (1 s), at once when the time has passed, and refused beyond its `timerMaxDelaySec` (3 days).
+    // `timerPrecisionMs` (1 s), at once when the time has passed, and refused beyond its `timerMaxDelaySec` (3 days). The header
+    // that a delayed message of Pulsar has is `trestle-pulsar-deliver-at`; without this option it stays a header.
     "deliverAt",
     // DELAY: `header:NAME` or `constant:N`, a level of the broker's `messageDelayLevel`; 0 in a header is none.
     "delayLevel",

@@ -20,7 +20,8 @@ use trestle_core::{Done, Event, Fault, PartitionId, Start, Tracker};
 use super::{
     allocate::{allocate, owner},
     group::{Group, needs_a_person},
-    reading::{Events, Reading, read},
+    reader::read,
+    reading::{Events, Reading},
 };
 use crate::{queues::Queues, route::Queue};
 

@@ -4,6 +4,7 @@ mod allocate;
 mod group;
 mod member;
 mod passed;
+mod reader;
 mod reading;
 
 use std::{
@@ -54,6 +55,7 @@ pub async fn open(
         member: format!("trestle@{}@{:016x}", process::id(), unique()),
         pull_suspend: millis.get("brokerSuspendMaxTimeMillis"),
         shaken: Notify::new(),
+        first_commits: Default::default(),
         client,
         spec,
         tags,

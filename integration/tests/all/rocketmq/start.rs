@@ -5,7 +5,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use trestle_core::{PartitionId, SourceSpec, Start};
 use trestle_integration::until;
 
@@ -50,7 +50,7 @@ async fn a_group_begins_at_a_time_or_at_offsets_and_has_its_position_at_once() -
         let mut committed = BTreeMap::new();
         let begin = std::time::Instant::now();
         while committed.len() < 2 {
-            ensure!(begin.elapsed() < SOON, "{start:?}: no position but {committed:?}");
+            ensure!(begin.elapsed() < SOON, "{start:?}: no position but {committed:?}; faults: {:?}", member.faults);
             unsettled.extend(member.next(std::time::Duration::from_millis(100)).await?);
             for queue in [0, 1] {
                 let position = rocketmq.committed(&group, &topic, queue).await?;
@@ -67,6 +67,36 @@ async fn a_group_begins_at_a_time_or_at_offsets_and_has_its_position_at_once() -
         let at = |partition: u32| read.iter().filter(move |(p, _)| p.0 == partition).count() as u64;
         ensure!((at(0), at(1)) == (20 - first, 20 - second), "{start:?}");
         again.control.close().await;
+    }
+    Ok(())
+}
+
+/// A broker loses one of two first positions that come together.
+#[tokio::test]
+async fn every_queue_of_a_new_group_has_its_position() -> Result<()> {
+    const QUEUES: u32 = 32;
+    let (rocketmq, connector) = (broker().await?, connector(&namesrv().await?)?);
+    let topic = topic(&connector, "firsts", QUEUES).await?;
+    fill(&connector, &topic, 0..u64::from(QUEUES)).await?;
+    for start in [Start::Latest, Start::Earliest, Start::Latest, Start::Earliest] {
+        let group = unique("group");
+        let spec = SourceSpec { start: start.clone(), ..quick_spec(&topic, &group) };
+        let mut member = Member::join(&connector, spec).await?;
+        match start {
+            Start::Earliest => drop(member.read(QUEUES as usize).await?),
+            _ => {
+                while member.held.len() < QUEUES as usize {
+                    member.next(SOON).await?.context("not every queue is there")?;
+                }
+            }
+        }
+        let begun = || async { member.control.commit((0..QUEUES).map(PartitionId).collect()).await.map(Some) };
+        until("all is committed", SOON, || async { Ok(begun().await?) }).await?;
+        for queue in 0..QUEUES {
+            let position = || async { Ok((rocketmq.committed(&group, &topic, queue).await? == Some(1)).then_some(())) };
+            until(&format!("queue {queue} has its position, {start:?}"), SOON, position).await?;
+        }
+        member.control.close().await;
     }
     Ok(())
 }
