@@ -21,9 +21,6 @@ use crate::{
 /// Beyond the time for which the broker may hold a pull: it looks for expired ones every 5 s only (`PullRequestHoldService.java`).
 const PULL_SLACK: Duration = Duration::from_secs(8);
 
-/// So often a first position is set that is not there afterwards.
-const FIRST_COMMITS: usize = 5;
-
 /// One member of one group that reads one topic.
 pub struct Group {
     pub client: Client,
@@ -161,20 +158,6 @@ impl Group {
     pub async fn commit(&self, queue: &Queue, next: u64) -> Result<(), Fault> {
         let request = self.queue_request(request::UPDATE_CONSUMER_OFFSET, queue).field("commitOffset", next);
         self.ask_master(queue, request).await.map(drop)
-    }
-
-    /// Sets the group's first position in a queue. While a broker has no position of the group in any queue of the topic, it loses
-    /// one of two that come together (`ConsumerOffsetManager.commitOffset`): so they go one by one and are looked for, because
-    /// other members may be at it as well.
-    pub async fn commit_first(&self, queue: &Queue, next: u64) -> Result<(), Fault> {
-        let _one_at_a_time = self.first_commits.lock().await;
-        for _ in 0..FIRST_COMMITS {
-            self.commit(queue, next).await?;
-            if self.committed(queue).await?.is_some() {
-                return Ok(());
-            }
-        }
-        Err(Fault::down(format!("{}: the broker confirms a position and does not have it", self.about_queue(queue))))
     }
 
     /// Where a group without a position begins.

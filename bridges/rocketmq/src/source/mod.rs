@@ -1,6 +1,7 @@
 //! Reads a topic as a member of a group.
 
 mod allocate;
+mod first_commit;
 mod group;
 mod member;
 mod passed;

@@ -2,13 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, Result, ensure};
-use futures::future::join_all;
-use trestle_core::{Connector, PartitionId, SourceSpec, Start};
+use anyhow::{Result, ensure};
+use trestle_core::{PartitionId, SourceSpec, Start};
 use trestle_integration::until;
 
 use super::rig::*;
@@ -70,34 +68,5 @@ async fn a_group_begins_at_a_time_or_at_offsets_and_has_its_position_at_once() -
         ensure!((at(0), at(1)) == (20 - first, 20 - second), "{start:?}");
         again.control.close().await;
     }
-    Ok(())
-}
-
-/// A broker loses one of two first positions that come together; not often, so that many groups begin here.
-#[tokio::test]
-async fn every_queue_of_a_new_group_has_its_position() -> Result<()> {
-    const GROUPS: usize = 40;
-    const QUEUES: u32 = 4;
-    let connector = connector(&namesrv().await?)?;
-    let topic = topic(&connector, "firsts", QUEUES).await?;
-    fill(&connector, &topic, 0..u64::from(QUEUES)).await?;
-    let groups = (0..GROUPS).map(|_| begins(&connector, &topic, QUEUES));
-    join_all(groups).await.into_iter().collect()
-}
-
-async fn begins(connector: &Arc<dyn Connector>, topic: &str, queues: u32) -> Result<()> {
-    let group = unique("first");
-    let spec = SourceSpec { start: Start::Latest, ..quick_spec(topic, &group) };
-    let mut member = Member::join(connector, spec).await?;
-    while member.held.len() < queues as usize {
-        member.next(SOON).await?.with_context(|| format!("not every queue is there: {:?}", member.faults))?;
-    }
-    let rocketmq = broker().await?;
-    for queue in 0..queues {
-        let (group, what) = (&group, format!("{group} has its position in queue {queue}"));
-        let position = || async { Ok((rocketmq.committed(group, topic, queue).await? == Some(1)).then_some(())) };
-        until(&what, SOON, position).await?;
-    }
-    member.control.close().await;
     Ok(())
 }
