@@ -22,7 +22,8 @@ pub const ACCOUNTS: Accounts = Accounts {
         headers: "as they are, with repeats, null values and any bytes",
         time: "as the record's time; 0 and -1, which librdkafka takes for something else, in the header `trestle-time`, which \
                a Trestle that reads it undoes. A topic with LogAppendTime puts its own time instead; brokers refuse times more \
-               than an hour ahead (`message.timestamp.after.max.ms`)",
+               than an hour ahead (`message.timestamp.after.max.ms`): a dead letter, or with the option `trestle.untimely: header` a \
+               record without a time, and the exact one in that header",
         order: "each target partition gets its messages in order, by an idempotent producer with `durability: replicated`",
         delay: "none: what was to come later comes at once, and a header still says when it was to come",
         size: "`max.message.bytes` of the topic; a larger one is a dead letter",

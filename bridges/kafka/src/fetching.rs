@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rdkafka::ClientConfig;
-use trestle_core::{Fault, FaultKind, Scope, Why};
+use trestle_core::{Fault, FaultKind, OptionsOf, Scope, Why};
 
 use crate::{options, settings::Settings};
 
@@ -24,7 +24,7 @@ pub(crate) fn config(
     buffer_bytes: usize,
     largest_message: usize,
 ) -> Result<ClientConfig, Fault> {
-    options::refused(topic_options).map_err(|wrong| {
+    options::refused(OptionsOf::Source, topic_options).map_err(|wrong| {
         let detail = format!("the options of the topic {topic}: {wrong}");
         Fault::new(FaultKind::Unavailable(Why::Down), Scope::Cluster, detail)
     })?;

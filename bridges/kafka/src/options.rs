@@ -126,6 +126,18 @@ const NAMES: &[&str] = &[
     "transaction.timeout.ms",
 ];
 
+/// Of a topic written to, and Trestle's own: what becomes of a message whose time the topic does not take.
+pub(crate) const UNTIMELY: &str = "trestle.untimely";
+/// It is refused, and becomes a dead letter. The default.
+const DEAD_LETTER: &str = "dead-letter";
+/// It is written without a time, which is taken whatever the limits are, and its own travels in a header.
+pub(crate) const IN_HEADER: &str = "header";
+
+/// Whether librdkafka has nothing to do with an option.
+pub(crate) fn is_own(name: &str) -> bool {
+    name == UNTIMELY
+}
+
 pub(crate) const ASSIGNMENT: &str = "partition.assignment.strategy";
 pub(crate) const COOPERATIVE: &str = "cooperative-sticky";
 /// Strategies of groups that take everything away before they assign anew, for the sake of other members that know no better.
@@ -148,13 +160,21 @@ pub(crate) fn assignment(strategies: &str) -> Option<Assignment> {
 
 /// The options that are wrong. A cluster's, a source's and a sink's are the same: librdkafka passes over those that its
 /// other half knows.
-pub fn check_options(_: OptionsOf, options: &BTreeMap<String, String>) -> Vec<WrongOption> {
-    options.iter().filter_map(|(name, value)| wrong(name, value)).collect()
+pub fn check_options(of: OptionsOf, options: &BTreeMap<String, String>) -> Vec<WrongOption> {
+    let wrong = |(name, value): (&String, &String)| match (name.as_str(), of) {
+        (UNTIMELY, OptionsOf::Sink) => {
+            let problem = format!("`{name}` is {DEAD_LETTER} or {IN_HEADER}");
+            (![DEAD_LETTER, IN_HEADER].contains(&value.as_str())).then(|| WrongOption::value(name, problem))
+        }
+        (UNTIMELY, _) => Some(WrongOption::value(name, format!("`{name}` is an option of a topic that is written"))),
+        _ => wrong(name, value),
+    };
+    options.iter().filter_map(wrong).collect()
 }
 
 /// All that is wrong in one sentence.
-pub(crate) fn refused(options: &BTreeMap<String, String>) -> Result<(), String> {
-    let wrong = check_options(OptionsOf::Cluster, options);
+pub(crate) fn refused(of: OptionsOf, options: &BTreeMap<String, String>) -> Result<(), String> {
+    let wrong = check_options(of, options);
     if wrong.is_empty() {
         return Ok(());
     }
@@ -189,13 +209,21 @@ mod tests {
 
     #[test]
     fn an_option_that_a_promise_rests_on_is_refused_with_its_reason() {
-        let error = refused(&options(&[("group.id", "x"), ("acks", "1")])).unwrap_err();
+        let error = refused(OptionsOf::Source, &options(&[("group.id", "x"), ("acks", "1")])).unwrap_err();
         assert!(error.contains("`group.id` cannot be set: it is `group` of the route"), "{error}");
         assert!(error.contains("`acks` cannot be set"), "{error}");
-        let error = refused(&options(&[(ASSIGNMENT, "range,cooperative-sticky")])).unwrap_err();
+        let error = refused(OptionsOf::Source, &options(&[(ASSIGNMENT, "range,cooperative-sticky")])).unwrap_err();
         assert!(error.contains("cooperative-sticky"), "{error}");
         assert_eq!(assignment("range, roundrobin"), Some(Assignment::Eager));
-        assert_eq!(refused(&options(&[(ASSIGNMENT, "range,roundrobin")])), Ok(()));
+        assert_eq!(refused(OptionsOf::Source, &options(&[(ASSIGNMENT, "range,roundrobin")])), Ok(()));
+    }
+
+    #[test]
+    fn an_option_of_our_own_is_one_of_a_topic_that_is_written() {
+        let wrong = |of, value| check_options(of, &options(&[(UNTIMELY, value)])).pop().map(|wrong| wrong.problem);
+        assert_eq!((wrong(OptionsOf::Sink, "header"), wrong(OptionsOf::Sink, "dead-letter")), (None, None));
+        assert!(wrong(OptionsOf::Sink, "clamp").unwrap().contains("dead-letter or header"));
+        assert!(wrong(OptionsOf::Source, "header").unwrap().contains("that is written"));
     }
 
     #[test]

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use trestle_core::OptionsOf;
 
 use crate::options;
 
@@ -26,7 +27,7 @@ impl Settings {
                 return Err(format!("`servers`: `{server}` is not host:port; several are separated by commas"));
             }
         }
-        options::refused(&self.options)?;
+        options::refused(OptionsOf::Cluster, &self.options)?;
         // librdkafka itself knows its names and values best.
         self.base(&BTreeMap::new()).create_native_config().map(drop).map_err(|error| error.to_string())
     }
@@ -48,7 +49,7 @@ impl Settings {
             // A connection that was closed for being idle is nothing to tell.
             .set("log.connection.close", "false")
             .set_log_level(RDKafkaLogLevel::Info);
-        for (name, value) in self.options.iter().chain(options) {
+        for (name, value) in self.options.iter().chain(options).filter(|(name, _)| !options::is_own(name)) {
             config.set(name, value);
         }
         config

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use trestle_core::{Fault, FaultKind, Guarantee, Limits, Scope, SinkSpec, Why};
+use trestle_core::{Fault, FaultKind, Guarantee, Limits, OptionsOf, Scope, SinkSpec, Why};
 
 use crate::{options, settings::Settings};
 
@@ -29,7 +29,7 @@ pub(super) fn producer(
     spec: &SinkSpec,
     max_message: Option<usize>,
 ) -> Result<ClientConfig, Fault> {
-    options::refused(&spec.options).map_err(|wrong| {
+    options::refused(OptionsOf::Sink, &spec.options).map_err(|wrong| {
         let detail = format!("the options of the topic {}: {wrong}", spec.topic);
         Fault::new(FaultKind::Unavailable(Why::Down), Scope::Cluster, detail)
     })?;

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     classify::{self, Failure},
     native,
-    translate::{self, TIME_HEADER},
+    translate::TIME_HEADER,
 };
 
 /// One unit at a time, and of a unit one request at a time: what failed is followed by nothing.
@@ -113,12 +113,12 @@ impl Target {
 
     /// Hands messages to the client until one is refused or has failed already. Says how many, and why no more.
     fn hand_over(&self, producer: &Producer, number: u32, messages: &[&Message]) -> (usize, Option<Fault>) {
-        let client = producer.client.client();
+        let (client, now) = (producer.client.client(), suspects::now());
         for (count, message) in messages.iter().enumerate() {
             if producer.units.has_failed(number) {
                 return (count, None);
             }
-            let (time, said) = translate::record_time(message);
+            let (time, said) = self.shared.suspects.time(message, now);
             let extra = said.as_ref().map(|time| (TIME_HEADER, time.as_bytes()));
             let tag = Units::tag(number, count);
             if let Err(code) = native::produce(client, &self.topic, self.partition, message, time, extra, tag) {

@@ -44,7 +44,7 @@ pub(crate) async fn open(cluster: &str, settings: &Settings, spec: SinkSpec) -> 
         config,
         doing,
         partitions: AtomicU32::new(partitions),
-        suspects: Suspects::of(&topic),
+        suspects: Suspects::of(&topic, &spec.options),
     });
     tokio::spawn(refresh(Arc::downgrade(&shared), spec.topic.clone()));
     let limits = config::limits(topic.max_message_bytes);

@@ -3,11 +3,15 @@
 //! A refused record keeps its whole batch out, and batches behind that one are on their way by then: some may be stored before
 //! what was in front of it is sent again. So a suspect travels alone. That it is one decides nothing else: the broker does.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    collections::BTreeMap,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use trestle_core::Message;
 
 use crate::{
+    options::{IN_HEADER, UNTIMELY},
     topic::TopicConfig,
     translate::{NO_TIME, record_time},
 };
@@ -22,25 +26,39 @@ pub(super) struct Suspects {
     compacted: bool,
     before_ms: i64,
     after_ms: i64,
+    /// A message whose time is not taken travels without one; see [`UNTIMELY`].
+    in_header: bool,
 }
 
 impl Suspects {
-    pub(super) fn of(topic: &TopicConfig) -> Self {
+    pub(super) fn of(topic: &TopicConfig, options: &BTreeMap<String, String>) -> Self {
         Suspects {
             compacted: topic.compacted(),
             before_ms: topic.before_ms.unwrap_or(i64::MAX),
             after_ms: topic.after_ms.unwrap_or(DEFAULT_AFTER_MS),
+            in_header: options.get(UNTIMELY).map(String::as_str) == Some(IN_HEADER),
+        }
+    }
+
+    /// The time for the record, and the header that says what the record cannot.
+    pub(super) fn time(&self, message: &Message, now: i64) -> (i64, Option<String>) {
+        match record_time(message) {
+            (time, None) if self.in_header && self.untimely(time, now) => (NO_TIME, Some(time.to_string())),
+            said => said,
         }
     }
 
     /// `now`: see [`now`].
     pub(super) fn hold(&self, message: &Message, now: i64) -> bool {
+        let (time, _) = self.time(message, now);
+        self.untimely(time, now) || (self.compacted && message.key.is_none())
+    }
+
+    fn untimely(&self, time: i64, now: i64) -> bool {
         let earliest = now.saturating_sub(self.before_ms.saturating_sub(CLOCKS_APART_MS));
         let latest = now.saturating_add(self.after_ms.saturating_sub(CLOCKS_APART_MS));
         // A record without a time is taken whatever the limits are.
-        let (time, _) = record_time(message);
-        let untimely = time != NO_TIME && !(earliest..=latest).contains(&time);
-        untimely || (self.compacted && message.key.is_none())
+        time != NO_TIME && !(earliest..=latest).contains(&time)
     }
 }
 
@@ -61,7 +79,7 @@ mod tests {
 
     fn held(topic: &TopicConfig, time: Option<i64>) -> bool {
         let message = Message { time, key: Some(Bytes::from("k")), ..Message::at(Position::Offset(0)) };
-        Suspects::of(topic).hold(&message, NOW)
+        Suspects::of(topic, &BTreeMap::new()).hold(&message, NOW)
     }
 
     #[test]
@@ -81,9 +99,20 @@ mod tests {
     }
 
     #[test]
+    fn a_time_that_is_not_taken_may_travel_in_a_header() {
+        let options = BTreeMap::from([(UNTIMELY.to_owned(), IN_HEADER.to_owned())]);
+        let suspects = Suspects::of(&TopicConfig::default(), &options);
+        let message = |time| Message { time: Some(time), ..Message::at(Position::Offset(0)) };
+        let late = NOW + 90 * MINUTE;
+        assert_eq!(suspects.time(&message(late), NOW), (NO_TIME, Some(late.to_string())));
+        assert!(!suspects.hold(&message(late), NOW), "it is taken then");
+        assert_eq!(suspects.time(&message(NOW), NOW), (NOW, None));
+    }
+
+    #[test]
     fn a_compacted_topic_is_suspected_of_refusing_what_has_no_key() {
         let compacted = TopicConfig { cleanup_policy: Some("compact,delete".into()), ..TopicConfig::default() };
-        let suspects = Suspects::of(&compacted);
+        let suspects = Suspects::of(&compacted, &BTreeMap::new());
         assert!(suspects.hold(&Message::at(Position::Offset(0)), NOW));
         assert!(!held(&compacted, None));
     }

@@ -1,5 +1,6 @@
 //! Every source/target pair of protocols, by the real program on real brokers: what arrives is what was written.
 
+mod many;
 mod nasty;
 mod native;
 mod nine;
