@@ -275,6 +275,7 @@ mod tests {
             retention_bytes: Some(-1),
             timestamp_type: Some("LogAppendTime".into()),
             max_message_bytes: None,
+            ..TopicConfig::default()
         };
         let info = config.info(1);
         let (losses, warnings) = (info.losses.join("\n"), info.warnings.join("\n"));
