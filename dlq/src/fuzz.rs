@@ -33,6 +33,6 @@ pub fn dead_letters(bytes: &[u8]) {
     };
     let letter = dead_letter(&message, &report);
     assert!(is_dead_letter(&letter));
-    // Headers that already looked like ours were a dead letter's before, and go with them.
-    assert_eq!(restore(&letter).headers, restore(&message).headers);
+    // Also headers that already looked like ours: a dead letter that a route carried is whole when it becomes one again.
+    assert_eq!(restore(&letter), message);
 }
