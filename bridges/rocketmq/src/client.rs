@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use trestle_core::{Fault, Why};
 
@@ -110,6 +111,23 @@ impl Client {
         last
     }
 
+    /// What each name server answers with success; the last trouble when none does.
+    pub async fn every_name_server(&self, request: Request, about: &str) -> Result<Vec<Answer>, Fault> {
+        let mut asked = Vec::new();
+        for address in &self.name_servers {
+            asked.push(self.pool.call(address, request.clone(), NAME_SERVER_LIMIT, Abandoned::Close));
+        }
+        let (mut good, mut trouble) = (Vec::new(), Fault::down(format!("{about}: no name server is named")));
+        for answer in join_all(asked).await {
+            match answer {
+                Ok(answer) if answer.code == answer::SUCCESS => good.push(answer),
+                Ok(answer) => trouble = classify::answered(&answer, about),
+                Err(error) => trouble = classify::unanswered(&error, about),
+            }
+        }
+        if good.is_empty() { Err(trouble) } else { Ok(good) }
+    }
+
     /// Asks a broker; any answer but success is a fault. `about` begins its detail.
     pub async fn ask(&self, address: &str, request: Request, limit: Duration, about: &str) -> Result<Answer, Fault> {
         match self.pool.call(address, request, limit, Abandoned::Close).await {
@@ -136,8 +154,11 @@ pub struct BrokerConfig(String);
 
 impl BrokerConfig {
     pub fn number(&self, name: &str) -> Option<u64> {
-        let value = self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
-        value.trim().parse().ok()
+        self.text(name)?.parse().ok()
+    }
+
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).map(str::trim)
     }
 }
 

@@ -11,14 +11,14 @@ use crate::{
     reader,
     remoting::Credentials,
     settings::{Durability, Millis, Settings},
-    sink, source, survey,
+    sink, source, survey, topics,
 };
 
 /// A RocketMQ cluster called `cluster` in the route table. An error says what is wrong with the settings; nothing is
 /// connected yet.
 pub fn connector(cluster: &str, settings: Settings) -> Result<Arc<dyn Connector>, String> {
     let name_servers = settings.name_servers()?;
-    Millis::read(&[&settings.options])?;
+    Millis::read(&settings.options, &Default::default())?;
     let credentials = match (settings.access_key.clone(), settings.secret_key.clone()) {
         (Some(access_key), Some(secret_key)) => Some(Credentials { access_key, secret_key }),
         (None, None) => None,
@@ -56,6 +56,10 @@ impl Connector for RocketMq {
 
     fn reader(&self, spec: ReaderSpec) -> BoxFuture<'_, Result<Box<dyn Reader>, Fault>> {
         Box::pin(reader::open(self.client(), spec))
+    }
+
+    fn topics<'a>(&'a self, _like: &'a str) -> BoxFuture<'a, Result<Vec<String>, Fault>> {
+        Box::pin(async move { topics::topics(&self.client()).await })
     }
 
     fn describe<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<TopicInfo, Fault>> {

@@ -14,7 +14,7 @@ pub fn place(key: &[u8], queues: u32) -> u32 {
 }
 
 /// `java.lang.String.hashCode`: over UTF-16 units.
-fn java_hash(text: &str) -> i32 {
+pub fn java_hash(text: &str) -> i32 {
     text.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)))
 }
 

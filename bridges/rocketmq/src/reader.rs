@@ -1,4 +1,4 @@
-//! Reads a topic without a group: queues are pulled at offsets of our own.
+//! Reads a topic without a group: queues are pulled at offsets of our own. Of a topic's options only the tags count.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
 };
-use trestle_core::{Excerpt, Fault, PartitionId, Position, Progress, ReadFrom, Reader, ReaderSpec, TaskReader};
+use trestle_core::{Excerpt, Fault, PartitionId, Position, Progress, ReadFrom, Reader, ReaderSpec, TaskReader, Why};
 
 use crate::{
     classify,
@@ -20,11 +20,9 @@ use crate::{
         codes::{answer, request},
     },
     route::Queue,
+    tags::Tags,
 };
 
-/// Every broker has this group from the start, for its tools (`MixAll.TOOLS_CONSUMER_GROUP`): under another name the broker
-/// would make a group, or refuse.
-const GROUP: &str = "TOOLS_CONSUMER";
 /// Answers that may be held at a time, of all queues.
 const PULLS: usize = 8;
 const WAITING: usize = 2;
@@ -35,11 +33,13 @@ const CATCH_UP_LIMIT: Duration = Duration::from_secs(10);
 const CATCH_UP_POLL: Duration = Duration::from_millis(50);
 
 pub async fn open(client: Client, spec: ReaderSpec) -> Result<Box<dyn Reader>, Fault> {
+    let tags = Tags::read(&spec.options)
+        .map_err(|error| Fault::unavailable(Why::Down, format!("{}: {error}", client.at(&spec.topic))))?;
     let route = client.route(&spec.topic).await?;
     let mut queues = Queues::default();
     queues.grow(route.readable());
     let shared =
-        Arc::new(Shared { routes: Routes::new(&spec.topic, route), client, spec, pulls: Semaphore::new(PULLS) });
+        Arc::new(Shared { routes: Routes::new(&spec.topic, route), client, spec, tags, pulls: Semaphore::new(PULLS) });
     if !shared.spec.follow {
         join_all(shared.routes.masters().iter().map(|address| shared.caught_up(address))).await;
     }
@@ -66,6 +66,7 @@ struct Shared {
     client: Client,
     routes: Routes,
     spec: ReaderSpec,
+    tags: Tags,
     pulls: Semaphore,
 }
 
@@ -121,7 +122,7 @@ impl Shared {
         let about = self.about(queue);
         let address =
             self.routes.master(&queue.broker).ok_or_else(|| Fault::down(format!("{about}: it has no master")))?;
-        let mut request = pull::about_queue(code, GROUP, &self.spec.topic, queue);
+        let mut request = pull::about_queue(code, pull::NO_GROUP, &self.spec.topic, queue);
         if let Some(time) = time {
             request = request.field("timestamp", time.max(0));
         }
@@ -163,17 +164,18 @@ impl Reading {
     }
 
     async fn step(&mut self) -> Result<Option<Excerpt>, Fault> {
-        let Shared { client, routes, spec, .. } = &*self.shared;
+        let Shared { client, routes, spec, tags, .. } = &*self.shared;
         let about = self.shared.about(&self.queue);
         let address =
             routes.any(&self.queue.broker).ok_or_else(|| Fault::down(format!("{about}: no address is known")))?;
-        let request = pull::request(GROUP, &spec.topic, &self.queue, self.next, None);
+        let wanted = pull::Wanted { group: pull::NO_GROUP, topic: &spec.topic, tags, suspend: None };
+        let request = pull::request(&wanted, &self.queue, self.next);
         let answer = client.pool.call(&address, request, BROKER_LIMIT, Abandoned::Keep).await;
         let answer = answer.map_err(|error| classify::unanswered(&error, &about))?;
         let next = answer.number("nextBeginOffset").and_then(|next| u64::try_from(next).ok()).unwrap_or(self.next);
         match answer.code {
             answer::SUCCESS => {
-                let mut messages = pull::messages(answer.body, self.next, spec.largest_message);
+                let mut messages = pull::messages(answer.body, self.next, spec.largest_message, tags);
                 self.next = next.max(self.next + u64::from(!messages.is_empty()));
                 messages.retain(|message| matches!(message.position, Position::Offset(at) if at < self.end));
                 self.told = false;

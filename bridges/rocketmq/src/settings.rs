@@ -4,6 +4,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use trestle_core::{OptionsOf, WrongOption};
 
+use crate::{
+    sink_options::SinkOptions,
+    tags::{TAGS_OPTION, Tags},
+};
+
 /// A RocketMQ cluster in the route table, reached by the remoting protocol.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -43,14 +48,6 @@ pub const CLUSTER_OPTIONS: [(&str, u64); 3] = [
     ("rebalanceInterval", 5_000),
 ];
 
-/// Options of a topic written to: `true` or `false`.
-pub const SINK_OPTIONS: [&str; 2] = [
-    // A property `trestle-id` made of route, source partition and position, by which receivers can drop repeats.
-    "trestleId",
-    // A property `__SHARDINGKEY` with the key, which gRPC clients show as the message group.
-    "shardingKey",
-];
-
 impl Settings {
     /// The addresses of the name servers.
     pub fn name_servers(&self) -> Result<Vec<String>, String> {
@@ -75,9 +72,10 @@ impl Settings {
 pub struct Millis(BTreeMap<&'static str, u64>);
 
 impl Millis {
-    pub fn read(layers: &[&BTreeMap<String, String>]) -> Result<Self, String> {
+    pub fn read(cluster: &BTreeMap<String, String>, topic: &BTreeMap<String, String>) -> Result<Self, String> {
         let mut millis: BTreeMap<&'static str, u64> = CLUSTER_OPTIONS.into();
-        for (name, value) in layers.iter().flat_map(|layer| layer.iter()) {
+        let topic = topic.iter().filter(|(name, _)| *name != TAGS_OPTION);
+        for (name, value) in cluster.iter().chain(topic) {
             let known = CLUSTER_OPTIONS.iter().find(|(known, _)| known == name);
             let Some((known, _)) = known else {
                 let names: Vec<&str> = CLUSTER_OPTIONS.iter().map(|(n, _)| *n).collect();
@@ -99,33 +97,22 @@ impl Millis {
 
 /// The options that are wrong: a name that is not known, or a value that its name does not take.
 pub fn check_options(of: OptionsOf, options: &BTreeMap<String, String>) -> Vec<WrongOption> {
-    const READ: [&str; 3] = [CLUSTER_OPTIONS[0].0, CLUSTER_OPTIONS[1].0, CLUSTER_OPTIONS[2].0];
-    let known: &'static [&str] = if of == OptionsOf::Sink { &SINK_OPTIONS } else { &READ };
+    const CLUSTER: [&str; 3] = [CLUSTER_OPTIONS[0].0, CLUSTER_OPTIONS[1].0, CLUSTER_OPTIONS[2].0];
+    const SOURCE: [&str; 4] = [CLUSTER[0], CLUSTER[1], CLUSTER[2], TAGS_OPTION];
+    let known: &'static [&str] = match of {
+        OptionsOf::Cluster => &CLUSTER,
+        OptionsOf::Source => &SOURCE,
+        OptionsOf::Sink => return SinkOptions::read(options).err().unwrap_or_default(),
+    };
     let wrong = |(name, value): (&String, &String)| {
         if !known.contains(&name.as_str()) {
             return Some(WrongOption::unknown(name, known));
         }
         let one = BTreeMap::from([(name.clone(), value.clone())]);
-        let read = if of == OptionsOf::Sink { switches(&one).map(drop) } else { Millis::read(&[&one]).map(drop) };
+        let read = if name == TAGS_OPTION { Tags::read(&one).map(drop) } else { Millis::read(&one, &one).map(drop) };
         read.err().map(|problem| WrongOption::value(name, problem.trim_start_matches("options: ")))
     };
     options.iter().filter_map(wrong).collect()
-}
-
-/// Whether each of [`SINK_OPTIONS`] is on.
-pub fn switches(options: &BTreeMap<String, String>) -> Result<Vec<&'static str>, String> {
-    let mut on = Vec::new();
-    for (name, value) in options {
-        let known = SINK_OPTIONS.iter().find(|known| *known == name);
-        let known = known
-            .ok_or_else(|| format!("options: `{name}` is not known here; known are {}", SINK_OPTIONS.join(", ")))?;
-        match value.as_str() {
-            "true" => on.push(*known),
-            "false" => {}
-            _ => return Err(format!("options: {name}: `{value}` is neither true nor false")),
-        }
-    }
-    Ok(on)
 }
 
 #[cfg(test)]
@@ -149,20 +136,24 @@ mod tests {
     #[test]
     fn unknown_options_are_errors_that_name_the_known_ones() {
         let options = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
-        let error = Millis::read(&[&options("pullBatchSize", "1")]).unwrap_err();
+        let error = Millis::read(&BTreeMap::new(), &options("pullBatchSize", "1")).unwrap_err();
         assert!(error.contains("pullBatchSize") && error.contains("rebalanceInterval"), "{error}");
         let (cluster, topic) = (options("rebalanceInterval", "900"), options("rebalanceInterval", "700"));
-        let millis = Millis::read(&[&cluster, &topic]).unwrap();
+        let millis = Millis::read(&cluster, &topic).unwrap();
         assert_eq!(millis.get("rebalanceInterval").as_millis(), 700);
-        assert!(Millis::read(&[&options("rebalanceInterval", "0")]).is_err());
-        assert_eq!(switches(&options("trestleId", "true")).unwrap(), ["trestleId"]);
-        assert!(switches(&options("trestleId", "yes")).is_err() && switches(&options("tag", "true")).is_err());
+        assert!(Millis::read(&options("rebalanceInterval", "0"), &BTreeMap::new()).is_err());
+        assert!(Millis::read(&options("tags", "a"), &BTreeMap::new()).is_err(), "tags are of a topic");
+        assert!(Millis::read(&BTreeMap::new(), &options("tags", "a")).is_ok());
         let wrong = |of, name, value| check_options(of, &options(name, value)).first().map(|w| w.known.is_some());
         assert_eq!(wrong(OptionsOf::Source, "rebalanceInterval", "700"), None);
         assert_eq!(wrong(OptionsOf::Source, "rebalanceInterval", "soon"), Some(false));
         assert_eq!(wrong(OptionsOf::Source, "trestleId", "true"), Some(true));
         assert_eq!(wrong(OptionsOf::Sink, "trestleId", "true"), None);
         assert_eq!(wrong(OptionsOf::Sink, "trestleId", "1"), Some(false));
+        assert_eq!(wrong(OptionsOf::Source, "tags", "a || b"), None);
+        assert_eq!(wrong(OptionsOf::Source, "tags", "a|b"), Some(false));
+        assert_eq!(wrong(OptionsOf::Cluster, "tags", "a"), Some(true));
+        assert_eq!(wrong(OptionsOf::Sink, "tags", "a"), Some(true));
         assert_eq!(wrong(OptionsOf::Cluster, "rebalanceIntervall", "1"), Some(true));
     }
 }

@@ -17,8 +17,9 @@ use crate::{
     queues::Queues,
     remoting::{Abandoned, Answer, Request, codes::request},
     route::Queue,
-    settings::switches,
-    unit::{self, Sizes, Stamps},
+    sink_options::SinkOptions,
+    stamp::{DEFAULT_LEVELS, Stamps},
+    unit::{self, Sizes},
 };
 
 /// How often the topic is looked at for new queues, unless a probe looks first.
@@ -45,29 +46,33 @@ struct Topic {
 }
 
 pub async fn open(client: Client, spec: SinkSpec) -> Result<Arc<dyn Sink>, Fault> {
-    let on = switches(&spec.options)
-        .map_err(|error| Fault::unavailable(Why::Down, format!("{}: {error}", client.at(&spec.topic))))?;
+    let options = SinkOptions::read(&spec.options).map_err(|wrong| {
+        let wrong: Vec<String> = wrong.into_iter().map(|wrong| wrong.problem).collect();
+        Fault::unavailable(Why::Down, format!("{}: options: {}", client.at(&spec.topic), wrong.join("; ")))
+    })?;
     let route = client.route(&spec.topic).await?;
     let mut queues = Queues::default();
     queues.grow(route.writable());
     if queues.len() == 0 {
         return Err(Fault::down(format!("{}: no queue that can be written", client.at(&spec.topic))));
     }
-    let (mut max_message_size, mut cluster) = (None, "");
+    let (mut max_message_size, mut levels, mut cluster) = (None, None, "");
     for (broker, address) in route.masters() {
-        let size = client.broker_config(address).await.and_then(|config| config.number("maxMessageSize"));
-        max_message_size = match (size, max_message_size) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
+        if let Some(config) = client.broker_config(address).await {
+            max_message_size = lower(max_message_size, config.number("maxMessageSize"));
+            let broker_levels = config.text("messageDelayLevel").map(|levels| levels.split_whitespace().count() as i64);
+            levels = lower(levels, broker_levels);
+            if options.deliver_at.is_some() && config.text("timerWheelEnable") == Some("false") {
+                let problem = "deliverAt needs its timer, which is off (timerWheelEnable)";
+                let about = client.at(&spec.topic);
+                return Err(Fault::unavailable(Why::Down, format!("{about}: broker {broker}: {problem}")));
+            }
+        }
         cluster = route.cluster_of(broker).filter(|name| name.len() > cluster.len()).unwrap_or(cluster);
     }
     let topic = Arc::new(Topic {
         sizes: Sizes::new(max_message_size, cluster),
-        stamps: Stamps {
-            sharding_key: on.contains(&"shardingKey"),
-            id: on.contains(&"trestleId").then(|| spec.route.clone()),
-        },
+        stamps: Stamps { options, route: spec.route, levels: levels.unwrap_or(DEFAULT_LEVELS) },
         routes: Routes::new(&spec.topic, route.clone()),
         queues: RwLock::new(queues),
         guarantee: spec.guarantee,
@@ -77,6 +82,14 @@ pub async fn open(client: Client, spec: SinkSpec) -> Result<Arc<dyn Sink>, Fault
     });
     let growth = tokio::spawn(watch(topic.clone()));
     Ok(Arc::new(RocketMqSink { topic, growth }))
+}
+
+/// The lower of those that are known.
+fn lower<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
 }
 
 impl Sink for RocketMqSink {

@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 use trestle_core::{Cause, Fault, Message, Slice};
 
 use crate::{
+    stamp::Stamps,
     translate::{self, Extras},
     wire,
 };
@@ -22,6 +23,11 @@ pub const DEFAULT_BODY_BYTES: usize = 4 << 20;
 const MOST_PROPERTY_BYTES: usize = 32_767;
 /// `__CRC32#`, a number and two separators, which some brokers append.
 const CHECKSUM_BYTES: usize = 20;
+/// UNIQ_KEY, which the broker adds to a message that is not sent in a batch.
+const UNIQUE_BYTES: usize = 48;
+/// What a message with a delay gets until it is due: REAL_TOPIC (127 bytes at most), REAL_QID and the timer's properties. With
+/// no room for it the broker would drop the message when it is due (`TimerMessageStore.doPut`).
+const DELAY_BYTES: usize = 384;
 
 impl Sizes {
     /// `cluster`: the broker appends it to the properties.
@@ -38,19 +44,11 @@ impl Sizes {
     }
 }
 
-/// What the route wants added.
-#[derive(Clone, Debug, Default)]
-pub struct Stamps {
-    pub sharding_key: bool,
-    /// The route's name, when every message gets a `trestle-id`.
-    pub id: Option<String>,
-}
-
 /// One request, and how many messages it carries.
 pub struct Request {
     pub messages: usize,
     pub body: Bytes,
-    /// A message too large for a batch: its properties, sent beside the body.
+    /// A message too large for a batch, or with a delay: its properties, sent beside the body.
     pub single: Option<Bytes>,
 }
 
@@ -62,17 +60,18 @@ pub fn requests(unit: &[Slice], sizes: Sizes, stamps: &Stamps) -> (Vec<Request>,
     let mut properties = BytesMut::new();
     for slice in unit {
         for message in slice.iter() {
-            let large = translate::body(message).len() + sizes.properties > sizes.request();
-            let id =
-                stamps.id.as_deref().map(|route| format!("{route}/{}/{}", slice.batch().partition, message.position));
-            let extras = Extras { sharding_key: stamps.sharding_key, id: id.as_deref(), unordered: large };
+            let id = || format!("{}/{}/{}", stamps.route, slice.batch().partition, message.position);
+            let id = stamps.options.id.then(id);
             properties.clear();
-            if let Err(fault) = check(message, sizes, extras, &mut properties) {
-                open.close(&mut requests);
-                return (requests, Some(fault));
-            }
+            let alone = match check(message, sizes, stamps, id.as_deref(), &mut properties) {
+                Ok(alone) => alone,
+                Err(fault) => {
+                    open.close(&mut requests);
+                    return (requests, Some(fault));
+                }
+            };
             let body = translate::body(message);
-            if large {
+            if alone {
                 open.close(&mut requests);
                 let body = Bytes::copy_from_slice(body);
                 requests.push(Request { messages: 1, body, single: Some(Bytes::copy_from_slice(&properties)) });
@@ -103,20 +102,32 @@ impl Open {
     }
 }
 
-fn check(message: &Message, sizes: Sizes, extras: Extras<'_>, properties: &mut BytesMut) -> Result<(), Fault> {
+/// Writes the properties, and says whether the message has to be sent by itself: batches are no place for large ones, nor for
+/// those with a delay, which the broker would overlook there (`DefaultMessageStore.asyncPutMessages`).
+fn check(
+    message: &Message,
+    sizes: Sizes,
+    stamps: &Stamps,
+    id: Option<&str>,
+    properties: &mut BytesMut,
+) -> Result<bool, Fault> {
     let value = translate::body(message).len();
     if value > sizes.body {
         let detail = format!("a value of {value} bytes; the broker takes {} (maxMessageSize)", sizes.body);
         return Err(Fault::rejected(Cause::TooLarge, detail));
     }
-    translate::write_properties(message, extras, properties)
+    let stamp = stamps.stamp(message)?;
+    let delayed = stamp.delay.is_some();
+    let alone = delayed || value + sizes.properties > sizes.request();
+    translate::write_properties(message, Extras { stamp, id, unordered: alone }, properties)
         .map_err(|error| Fault::rejected(Cause::Untranslatable, error))?;
-    if properties.len() > sizes.properties {
-        let (is, most) = (properties.len(), sizes.properties);
-        let detail = format!("key and headers come to {is} bytes of properties; RocketMQ takes {most}");
+    let room = if alone { UNIQUE_BYTES } else { 0 } + if delayed { DELAY_BYTES } else { 0 };
+    let most = sizes.properties.saturating_sub(room);
+    if properties.len() > most {
+        let detail = format!("key and headers come to {} bytes of properties; RocketMQ takes {most}", properties.len());
         return Err(Fault::rejected(Cause::IllegalProperty, detail));
     }
-    Ok(())
+    Ok(alone)
 }
 
 #[cfg(test)]
@@ -126,6 +137,7 @@ mod tests {
     use trestle_core::{FaultKind, Headers, PartitionId, Position, Scope, Tracker};
 
     use super::*;
+    use crate::{sink_options::SinkOptions, stamp::DEFAULT_LEVELS};
 
     fn unit(values: &[usize], header_bytes: usize) -> Vec<Slice> {
         let message = |(offset, length): (usize, &usize)| {
@@ -146,13 +158,18 @@ mod tests {
         vec![Slice::whole(Arc::new(tracker.admit(messages).unwrap()))]
     }
 
+    fn stamps(options: &[(&str, &str)]) -> Stamps {
+        let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Stamps { options: SinkOptions::read(&options).unwrap(), route: "orders".into(), levels: DEFAULT_LEVELS }
+    }
+
     fn sizes() -> Sizes {
         Sizes::new(None, "DefaultCluster")
     }
 
     #[test]
     fn a_request_stays_well_under_what_the_broker_takes() {
-        let (requests, fault) = requests(&unit(&[1 << 20; 9], 10), sizes(), &Stamps::default());
+        let (requests, fault) = requests(&unit(&[1 << 20; 9], 10), sizes(), &stamps(&[]));
         assert!(fault.is_none());
         assert_eq!(requests.iter().map(|r| r.messages).collect::<Vec<_>>(), [3, 3, 3]);
         assert!(requests.iter().all(|r| r.body.len() < DEFAULT_BODY_BYTES));
@@ -160,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_message_too_large_for_a_batch_travels_alone_and_in_order() {
-        let (requests, fault) = requests(&unit(&[10, DEFAULT_BODY_BYTES, 10], 10), sizes(), &Stamps::default());
+        let (requests, fault) = requests(&unit(&[10, DEFAULT_BODY_BYTES, 10], 10), sizes(), &stamps(&[]));
         assert!(fault.is_none());
         assert_eq!(
             requests.iter().map(|r| (r.messages, r.single.is_some())).collect::<Vec<_>>(),
@@ -171,20 +188,33 @@ mod tests {
     #[test]
     fn a_message_that_no_broker_takes_cuts_the_unit_there() {
         let (requests_before, fault) =
-            requests(&unit(&[10, 10, DEFAULT_BODY_BYTES + 1, 10], 10), sizes(), &Stamps::default());
+            requests(&unit(&[10, 10, DEFAULT_BODY_BYTES + 1, 10], 10), sizes(), &stamps(&[]));
         let fault = fault.unwrap();
         assert_eq!((fault.kind, fault.scope), (FaultKind::Rejected(Cause::TooLarge), Scope::Message));
         assert_eq!(requests_before.iter().map(|r| r.messages).sum::<usize>(), 2);
-        let (requests, fault) = requests(&unit(&[10], 32_760), sizes(), &Stamps::default());
+        let (requests, fault) = requests(&unit(&[10], 32_760), sizes(), &stamps(&[]));
         assert_eq!(fault.unwrap().kind, FaultKind::Rejected(Cause::IllegalProperty));
         assert!(requests.is_empty());
     }
 
     #[test]
     fn the_id_is_made_of_route_partition_and_position() {
-        let stamps = Stamps { id: Some("orders".into()), sharding_key: false };
+        let stamps = stamps(&[("trestleId", "true")]);
         let (requests, _) = requests(&unit(&[10, 10], 1), sizes(), &stamps);
         let body = String::from_utf8_lossy(&requests[0].body).into_owned();
         assert!(body.contains("trestle-id\u{1}orders/3/0\u{2}") && body.contains("trestle-id\u{1}orders/3/1\u{2}"));
+    }
+
+    #[test]
+    fn a_message_with_a_delay_travels_alone_and_leaves_room_for_what_the_broker_adds() {
+        let (requests_now, fault) = requests(&unit(&[10, 10], 1), sizes(), &stamps(&[("delayLevel", "header:h")]));
+        assert!(fault.unwrap().detail.contains("delayLevel") && requests_now.is_empty(), "`x` is no level");
+        let delayed = stamps(&[("delayLevel", "constant:1")]);
+        let (all, fault) = requests(&unit(&[10, 10], 1), sizes(), &delayed);
+        assert!(fault.is_none());
+        assert_eq!(all.iter().map(|r| (r.messages, r.single.is_some())).collect::<Vec<_>>(), [(1, true), (1, true)]);
+        let just = 32_500;
+        assert!(requests(&unit(&[10], just), sizes(), &stamps(&[])).1.is_none());
+        assert!(requests(&unit(&[10], just), sizes(), &delayed).1.is_some());
     }
 }

@@ -14,6 +14,7 @@ use crate::{TcpProxy, docker::network, free_port, wait::until};
 /// A broker registers every 30 s.
 const REGISTRATION_LIMIT: Duration = Duration::from_secs(90);
 // RequestCode.java
+const QUERY_CONSUMER_OFFSET: u32 = 14;
 const UPDATE_AND_CREATE_TOPIC: u32 = 17;
 const UPDATE_BROKER_CONFIG: u32 = 25;
 const GET_MAX_OFFSET: u32 = 30;
@@ -122,6 +123,26 @@ impl RocketMq {
             stored += offset.parse::<u64>()?;
         }
         Ok(stored)
+    }
+
+    /// The group's position in a queue: the offset of the next message, if it has one.
+    pub async fn committed(&self, group: &str, topic: &str, queue: u32) -> Result<Option<u64>> {
+        let fields = json!({
+            "consumerGroup": group, "topic": topic, "queueId": queue.to_string(), "setZeroIfNotFound": "false",
+        });
+        let answer = Connection::open(&self.address).await?.request(QUERY_CONSUMER_OFFSET, &fields, &[]).await?;
+        answer.header["extFields"]["offset"].as_str().map(|offset| Ok(offset.parse()?)).transpose()
+    }
+
+    /// What RocketMQ's own client printed: see `Native.java`, which says the arguments. Takes some seconds.
+    pub async fn native(&self, arguments: &[&str]) -> Result<Vec<String>> {
+        const PROGRAM: &str = include_str!("Native.java");
+        // In a folder of its own: several may run at a time.
+        const RUN: &str = r#"cd "$(mktemp -d)" && printf %s "$1" > Native.java && shift &&
+            exec java -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Duser.home=/tmp \
+            -Drmq.logback.configurationFile=/opt/rocketmq/conf/logback.xml -cp "/opt/rocketmq/lib/*" Native.java "$@" 2>&1"#;
+        let printed = self.broker.exec(&[&["sh", "-c", RUN, "native", PROGRAM], arguments].concat()).await?;
+        Ok(printed.lines().map(str::to_owned).collect())
     }
 
     /// Any other remoting request to the broker; gives the answer's body.

@@ -19,6 +19,7 @@ pub mod request {
     pub const UNLOCK_BATCH_MQ: i32 = 42;
     pub const GET_ROUTE_INFO_BY_TOPIC: i32 = 105;
     pub const GET_BROKER_CLUSTER_INFO: i32 = 106;
+    pub const GET_ALL_TOPIC_LIST_FROM_NAMESERVER: i32 = 206;
     /// `SEND_MESSAGE` with short field names.
     pub const SEND_MESSAGE_V2: i32 = 310;
     pub const SEND_BATCH_MESSAGE: i32 = 320;

@@ -1,11 +1,11 @@
 //! What a member of a consumer group asks the brokers.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::sync::Notify;
-use trestle_core::{Fault, FaultKind, SourceSpec, Start, Why};
+use tokio::sync::{Mutex, Notify};
+use trestle_core::{Fault, FaultKind, PartitionId, SourceSpec, Start, Why};
 
 use crate::{
     client::{BROKER_LIMIT, Client, Routes, json},
@@ -15,19 +15,25 @@ use crate::{
         codes::{answer, request},
     },
     route::Queue,
+    tags::Tags,
 };
 
 /// Beyond the time for which the broker may hold a pull: it looks for expired ones every 5 s only (`PullRequestHoldService.java`).
 const PULL_SLACK: Duration = Duration::from_secs(8);
+
+/// So often a first position is set that is not there afterwards.
+const FIRST_COMMITS: usize = 5;
 
 /// One member of one group that reads one topic.
 pub struct Group {
     pub client: Client,
     pub routes: Routes,
     pub spec: SourceSpec,
+    pub tags: Tags,
     /// Our name in the group. Sorted among the others', it decides which queues are ours.
     pub member: String,
     pub pull_suspend: Duration,
+    pub first_commits: Mutex<()>,
     /// Somebody saw that our connection was lost, and our membership perhaps with it.
     pub shaken: Notify,
 }
@@ -52,7 +58,7 @@ impl Group {
 
     /// Tells the broker at `address` that we live and what we read.
     pub async fn heartbeat(&self, address: &str) -> Result<(), Fault> {
-        let version = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+        let tags = &self.tags;
         let body = json(&json!({
             "clientID": self.member,
             "producerDataSet": [],
@@ -62,8 +68,9 @@ impl Group {
                 "messageModel": "CLUSTERING",
                 "consumeFromWhere": "CONSUME_FROM_FIRST_OFFSET",
                 "subscriptionDataSet": [{
-                    "topic": self.spec.topic, "subString": "*", "tagsSet": [], "codeSet": [], "subVersion": version,
-                    "expressionType": "TAG", "classFilterMode": false,
+                    "topic": self.spec.topic, "subString": tags.expression, "tagsSet": tags.wanted().collect::<Vec<_>>(),
+                    "codeSet": tags.hashes().collect::<Vec<_>>(), "subVersion": tags.version, "expressionType": "TAG",
+                    "classFilterMode": false,
                 }],
                 "unitMode": false,
             }],
@@ -156,13 +163,43 @@ impl Group {
         self.ask_master(queue, request).await.map(drop)
     }
 
-    /// The first offset, or the one behind the last.
-    pub async fn edge(&self, queue: &Queue, which: &Start) -> Result<u64, Fault> {
-        let code = match which {
-            Start::Latest => request::GET_MAX_OFFSET,
-            _ => request::GET_MIN_OFFSET,
-        };
-        let answer = self.ask_master(queue, self.queue_request(code, queue)).await?;
+    /// Sets the group's first position in a queue. While a broker has no position of the group in any queue of the topic, it loses
+    /// one of two that come together (`ConsumerOffsetManager.commitOffset`): so they go one by one and are looked for, because
+    /// other members may be at it as well.
+    pub async fn commit_first(&self, queue: &Queue, next: u64) -> Result<(), Fault> {
+        let _one_at_a_time = self.first_commits.lock().await;
+        for _ in 0..FIRST_COMMITS {
+            self.commit(queue, next).await?;
+            if self.committed(queue).await?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(Fault::down(format!("{}: the broker confirms a position and does not have it", self.about_queue(queue))))
+    }
+
+    /// Where a group without a position begins.
+    pub async fn beginning(&self, queue: &Queue, partition: PartitionId, start: &Start) -> Result<u64, Fault> {
+        match start {
+            Start::Earliest => self.offset(queue, request::GET_MIN_OFFSET, None).await,
+            Start::Latest => self.offset(queue, request::GET_MAX_OFFSET, None).await,
+            Start::Time(time) => {
+                let at = self.offset(queue, request::SEARCH_OFFSET_BY_TIMESTAMP, Some(*time)).await?;
+                // A queue that is empty, or whose first messages are gone, is searched from 0.
+                Ok(at.max(self.offset(queue, request::GET_MIN_OFFSET, None).await?))
+            }
+            Start::Offsets(offsets) => match offsets.get(&partition) {
+                Some(offset) => Ok(*offset),
+                None => self.offset(queue, request::GET_MIN_OFFSET, None).await,
+            },
+        }
+    }
+
+    async fn offset(&self, queue: &Queue, code: i32, time: Option<i64>) -> Result<u64, Fault> {
+        let mut request = self.queue_request(code, queue);
+        if let Some(time) = time {
+            request = request.field("timestamp", time.max(0));
+        }
+        let answer = self.ask_master(queue, request).await?;
         offset(&answer).ok_or_else(|| Fault::down(format!("{}: an answer without an offset", self.about_queue(queue))))
     }
 
@@ -170,7 +207,9 @@ impl Group {
         let Some(address) = self.routes.any(&queue.broker) else {
             return Err(CallError::NotSent(format!("no address of broker {} is known", queue.broker)));
         };
-        let request = pull::request(&self.spec.group, &self.spec.topic, queue, from, Some(self.pull_suspend));
+        let Group { spec, tags, pull_suspend, .. } = self;
+        let wanted = pull::Wanted { group: &spec.group, topic: &spec.topic, tags, suspend: Some(*pull_suspend) };
+        let request = pull::request(&wanted, queue, from);
         // A pull that is given up does no harm; one that is not answered at all means a dead connection.
         let limit = self.pull_suspend + PULL_SLACK;
         self.client.pool.call(&address, request, limit, Abandoned::Keep).await

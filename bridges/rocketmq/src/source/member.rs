@@ -20,7 +20,8 @@ use trestle_core::{Done, Event, Fault, PartitionId, Start, Tracker};
 use super::{
     allocate::{allocate, owner},
     group::{Group, needs_a_person},
-    reading::{Events, Reading, read},
+    reader::read,
+    reading::{Events, Reading},
 };
 use crate::{queues::Queues, route::Queue};
 
@@ -83,8 +84,7 @@ impl Shared {
 
     /// Commits what is settled of these. Nothing while our membership is in doubt: another may be further on.
     pub async fn commit(&self, readings: Vec<Arc<Reading>>) -> Result<(), Fault> {
-        let readings: Vec<_> =
-            readings.into_iter().filter(|reading| reading.tracker.commit_point().is_some()).collect();
+        let readings: Vec<_> = readings.into_iter().filter(|reading| reading.due().is_some()).collect();
         if readings.is_empty() {
             return Ok(());
         }

@@ -3,6 +3,8 @@
 mod allocate;
 mod group;
 mod member;
+mod passed;
+mod reader;
 mod reading;
 
 use std::{
@@ -28,6 +30,7 @@ use crate::{
     client::{Client, Routes},
     queues::Queues,
     settings::Millis,
+    tags::Tags,
 };
 
 /// Events that wait to be taken; readings wait beyond it.
@@ -42,7 +45,8 @@ pub async fn open(
     cluster_options: &BTreeMap<String, String>,
 ) -> Result<(Box<dyn Source>, Arc<dyn SourceControl>), Fault> {
     let wrong = |error| Fault::unavailable(Why::Down, format!("{}: {error}", client.at(&spec.topic)));
-    let millis = Millis::read(&[cluster_options, &spec.options]).map_err(wrong)?;
+    let millis = Millis::read(cluster_options, &spec.options).map_err(wrong)?;
+    let tags = Tags::read(&spec.options).map_err(wrong)?;
     let route = client.route(&spec.topic).await?;
     let mut queues = Queues::default();
     queues.grow(route.readable());
@@ -51,8 +55,10 @@ pub async fn open(
         member: format!("trestle@{}@{:016x}", process::id(), unique()),
         pull_suspend: millis.get("brokerSuspendMaxTimeMillis"),
         shaken: Notify::new(),
+        first_commits: Default::default(),
         client,
         spec,
+        tags,
     });
     let intervals = (millis.get("heartbeatBrokerInterval"), millis.get("rebalanceInterval"));
     let shared = Arc::new(Shared::new(group, queues, intervals.0, intervals.1));

@@ -1,8 +1,8 @@
 //! Property names that RocketMQ uses itself (`MessageConst.java` of 5.5.0, and names that 4.x adds).
 
-/// What the broker or a client library notes about one storage or one delivery of a message. It says nothing of the message,
-/// and is left behind when the message moves on.
-const BOOKKEEPING: [&str; 11] = [
+/// What the broker or a client library notes about one storage, one delivery or the transaction of a message. It says nothing
+/// of the message, and is left behind when the message moves on.
+const BOOKKEEPING: [&str; 25] = [
     "CLUSTER",
     "WAIT",
     "MSG_REGION",
@@ -14,18 +14,31 @@ const BOOKKEEPING: [&str; 11] = [
     "POP_CK",
     "1ST_POP_TIME",
     "CONSUME_START_TIME",
+    // Of a transaction: who sends it, and where its half message lay. The id of the transaction is the message's UNIQ_KEY.
+    "TRAN_MSG",
+    "PGROUP",
+    "TRAN_PREPARED_QUEUE_OFFSET",
+    "TRANS_OFFSET",
+    "TRANSACTION_CHECK_TIMES",
+    "__transactionId__",
+    // The client's namespace.
+    "INSTANCE_ID",
+    // Of a delay: where it waited, and since when.
+    "REAL_TOPIC",
+    "REAL_QID",
+    "TIMER_OUT_MS",
+    "TIMER_ENQUEUE_MS",
+    "TIMER_DEQUEUE_MS",
+    "TIMER_ROLL_TIMES",
+    "TIMER_ROLL_LABEL",
 ];
 
-const MEANINGFUL: [&str; 58] = [
+const MEANINGFUL: [&str; 44] = [
     "KEYS",
     "TAGS",
     "DELAY",
     "RETRY_TOPIC",
     "ORIGIN_GROUP",
-    "REAL_TOPIC",
-    "REAL_QID",
-    "TRAN_MSG",
-    "PGROUP",
     "BUYER_ID",
     "ORIGIN_MESSAGE_ID",
     "TRANSFER_FLAG",
@@ -33,16 +46,11 @@ const MEANINGFUL: [&str; 58] = [
     "MQ2_FLAG",
     "RECONSUME_TIME",
     "UNIQ_KEY",
-    "TRANS_OFFSET",
     "EXTEND_UNIQ_INFO",
     "MAX_RECONSUME_TIMES",
     "_SYS_MSG_PRIORITY_",
     "DUP_INFO",
     "CHECK_IMMUNITY_TIME_IN_SECONDS",
-    "TRAN_PREPARED_QUEUE_OFFSET",
-    "__transactionId__",
-    "TRANSACTION_CHECK_TIMES",
-    "INSTANCE_ID",
     "CORRELATION_ID",
     "REPLY_TO_CLIENT",
     "TTL",
@@ -61,12 +69,7 @@ const MEANINGFUL: [&str; 58] = [
     "TIMER_DELIVER_MS",
     "__BORNHOST",
     "BORN_TIMESTAMP",
-    "TIMER_ENQUEUE_MS",
-    "TIMER_DEQUEUE_MS",
-    "TIMER_ROLL_TIMES",
-    "TIMER_OUT_MS",
     "TIMER_DEL_UNIQKEY",
-    "TIMER_ROLL_LABEL",
     "TIMER_DELAY_LEVEL",
     "TIMER_DELAY_MS",
     "DLQ_ORIGIN_TOPIC",

@@ -14,20 +14,20 @@ fn message(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[(&[u8], Option<&
     }
 }
 
-fn properties(message: &Message, extras: Extras<'_>) -> BytesMut {
+fn properties(message: &Message, extras: &Extras<'_>) -> BytesMut {
     let mut out = BytesMut::new();
-    write_properties(message, extras, &mut out).unwrap();
+    write_properties(message, extras.clone(), &mut out).unwrap();
     out
 }
 
 fn shown(message: &Message) -> String {
-    String::from_utf8(properties(message, Extras::default()).to_vec())
+    String::from_utf8(properties(message, &Extras::default()).to_vec())
         .unwrap()
         .replace('\u{1}', "=")
         .replace('\u{2}', ";")
 }
 
-fn round_trip(message: &Message, extras: Extras<'_>, added_by_broker: &[u8]) -> Message {
+fn round_trip(message: &Message, extras: &Extras<'_>, added_by_broker: &[u8]) -> Message {
     let mut properties = properties(message, extras);
     properties.extend_from_slice(added_by_broker);
     let body = Bytes::copy_from_slice(body(message));
@@ -51,7 +51,7 @@ fn what_properties_cannot_say_goes_into_the_envelope_in_order() {
     );
     let expected = r#"a=1;trestle-envelope=[["a"],["b","x\u0001y\u0002z"],["b",null],[{"b":"/w=="},""]];trestle-time=1700000000123;"#;
     assert_eq!(shown(&odd), expected);
-    assert_eq!(round_trip(&odd, Extras::default(), b""), odd);
+    assert_eq!(round_trip(&odd, &Extras::default(), b""), odd);
 }
 
 #[test]
@@ -61,12 +61,12 @@ fn reserved_names_never_become_properties() {
     {
         let message = message(None, Some(b"v"), &[(name.as_bytes(), Some(b"1"))]);
         assert!(!shown(&message).contains(&format!("{name}=1;")), "{name}");
-        assert_eq!(round_trip(&message, Extras::default(), b"CLUSTER\x01c\x02"), message, "{name}");
+        assert_eq!(round_trip(&message, &Extras::default(), b"CLUSTER\x01c\x02"), message, "{name}");
     }
     for tag in ["a b", "a|b"] {
         let message = message(None, Some(b"v"), &[(b"TAGS", Some(tag.as_bytes()))]);
         assert!(!shown(&message).contains("TAGS="));
-        assert_eq!(round_trip(&message, Extras::default(), b""), message);
+        assert_eq!(round_trip(&message, &Extras::default(), b""), message);
     }
 }
 
@@ -75,7 +75,7 @@ fn null_and_empty_keys_and_values_stay_apart() {
     for key in [None, Some(&b""[..]), Some(b"a b"), Some(b"\xFF\x02"), Some(b"a\x01")] {
         for value in [None, Some(&b""[..]), Some(b"-"), Some(b"\0")] {
             let message = message(key, value, &[]);
-            assert_eq!(round_trip(&message, Extras::default(), b""), message);
+            assert_eq!(round_trip(&message, &Extras::default(), b""), message);
         }
     }
 }
@@ -84,7 +84,7 @@ fn null_and_empty_keys_and_values_stay_apart() {
 fn the_time_is_the_messages_own_and_none_stays_none() {
     for time in [None, Some(0), Some(-1), Some(i64::MAX), Some(i64::MIN)] {
         let message = Message { time, ..message(None, Some(b"v"), &[]) };
-        assert_eq!(round_trip(&message, Extras::default(), b"").time, time);
+        assert_eq!(round_trip(&message, &Extras::default(), b"").time, time);
     }
 }
 
@@ -101,20 +101,59 @@ fn a_foreign_message_keeps_its_properties_and_takes_its_born_time() {
 #[test]
 fn extras_are_written_and_undone() {
     let message = message(Some(b"k"), Some(b"v"), &[(b"b", Some(b"1")), (b"a", Some(b"2"))]);
-    let extras = Extras { sharding_key: true, id: Some("orders/3/17"), unordered: true };
-    let text = String::from_utf8(properties(&message, extras).to_vec()).unwrap();
+    let stamp = Stamp { group: Some("k".into()), ..Stamp::default() };
+    let extras = Extras { stamp, id: Some("orders/3/17"), unordered: true };
+    let text = String::from_utf8(properties(&message, &extras).to_vec()).unwrap();
     for part in
         ["__SHARDINGKEY\u{1}k\u{2}", "trestle-id\u{1}orders/3/17\u{2}", "trestle-envelope\u{1}[[\"b\"],[\"a\"]]\u{2}"]
     {
         assert!(text.contains(part), "{text:?}");
     }
-    assert_eq!(round_trip(&message, extras, b""), message);
+    assert_eq!(round_trip(&message, &extras, b""), message);
+}
+
+#[test]
+fn keys_tag_and_delay_that_the_route_says_are_native_and_undone() {
+    let with = |message: &Message, stamp: Stamp<'_>| {
+        let extras = Extras { stamp, ..Extras::default() };
+        let text = String::from_utf8(properties(message, &extras).to_vec()).unwrap();
+        assert_eq!(&round_trip(message, &extras, b"UNIQ_KEY\x01U\x02TIMER_OUT_MS\x011\x02"), message);
+        text.replace('\u{1}', "=").replace('\u{2}', ";").replace("trestle-time=1700000000123;", "")
+    };
+    let keys = |keys| Stamp { keys: Some(keys), ..Stamp::default() };
+    let tag = |tag| Stamp { tag: Some(tag), ..Stamp::default() };
+    let key = message(Some(b"k"), Some(b"v"), &[]);
+    assert_eq!(with(&key, keys(Some("a b"))), "KEYS=a b;trestle-key=b64:aw==;");
+    assert_eq!(with(&key, keys(Some("k"))), "KEYS=k;");
+    assert_eq!(with(&key, keys(None)), "trestle-key=b64:aw==;");
+    let none = message(None, Some(b"v"), &[]);
+    assert_eq!(with(&none, keys(Some("a"))), "KEYS=a;trestle-key=none;");
+    assert_eq!(with(&none, keys(None)), "");
+    assert_eq!(with(&none, tag(Some("red"))), "TAGS=red;trestle-tag=added;");
+    let tagged = message(None, Some(b"v"), &[(b"TAGS", Some(b"red"))]);
+    assert_eq!(with(&tagged, tag(Some("red"))), "TAGS=red;");
+    let other = r#"TAGS=blue;trestle-tag=added;trestle-envelope=[["TAGS","red"]];"#;
+    assert_eq!(with(&tagged, tag(Some("blue"))), other);
+    assert_eq!(with(&tagged, tag(None)), r#"trestle-envelope=[["TAGS","red"]];"#);
+    for (delay, text) in [(Delay::At(17), "TIMER_DELIVER_MS=17;"), (Delay::Level(3), "DELAY=3;")] {
+        assert_eq!(with(&none, Stamp { delay: Some(delay), ..Stamp::default() }), text);
+    }
+}
+
+#[test]
+fn of_a_foreign_message_stays_what_says_something_of_it() {
+    let properties = "REAL_TOPIC=t;TRAN_MSG=true;PGROUP=g;UNIQ_KEY=U;__transactionId__=U;TIMER_DELIVER_MS=1;TIMER_OUT_MS=0;REAL_QID=0;INSTANCE_ID=i;";
+    let properties = Bytes::from(properties.replace('=', "\u{1}").replace(';', "\u{2}"));
+    let read = read(Stored { offset: 9, born: 5, body: Bytes::from_static(b"v"), properties });
+    let names: Vec<_> = read.headers.iter().map(|h| String::from_utf8_lossy(&h.name).into_owned()).collect();
+    assert_eq!(names, ["UNIQ_KEY", "TIMER_DELIVER_MS"]);
 }
 
 #[test]
 fn properties_of_ours_that_make_no_sense_are_a_defect_with_the_raw_body() {
     for bad in [
         &b"trestle-key\x01zz\x02"[..],
+        b"trestle-tag\x01x\x02",
         b"trestle-key\x01b64:?\x02",
         b"trestle-value\x01x\x02",
         b"trestle-time\x01x\x02",
@@ -150,8 +189,15 @@ fn any_message_comes_back_byte_for_byte() {
         });
         let headers = headers.collect();
         let original = Message { key, value, headers, time: Some(1), position: Position::Offset(7), defect: None };
-        let extras = Extras { sharding_key: shape.len() % 2 == 0, unordered: shape.len() % 3 == 0, id: Some("x") };
-        assert_eq!(round_trip(&original, extras, b"UNIQ_KEY\x01FD00\x02CLUSTER\x01DefaultCluster\x02"), original);
+        let pick = |at: usize, options: [Option<Option<&'static str>>; 3]| options.get(shape.len() % at).copied();
+        let stamp = Stamp {
+            keys: pick(4, [None, Some(None), Some(Some("a"))]).flatten(),
+            tag: pick(5, [Some(Some("a")), Some(None), None]).flatten(),
+            group: (shape.len() % 2 == 0).then(|| "g".into()),
+            delay: (shape.len() == 6).then_some(Delay::Level(1)),
+        };
+        let extras = Extras { stamp, unordered: shape.len() % 3 == 0, id: Some("x") };
+        assert_eq!(round_trip(&original, &extras, b"UNIQ_KEY\x01FD00\x02CLUSTER\x01DefaultCluster\x02"), original);
     }
 }
 

@@ -2,5 +2,9 @@
 
 mod faults;
 mod group;
+mod native;
+mod options;
 pub mod rig;
 mod shapes;
+mod start;
+mod tags;

@@ -8,11 +8,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
+use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 use trestle_core::{
-    Connector, Ensure, Event, Fault, Lane, Message, PartitionId, Sink, Source, SourceControl, SourceSpec,
+    Connector, Ensure, Event, Fault, Headers, Lane, Message, PartitionId, Sink, Source, SourceControl, SourceSpec,
 };
-use trestle_integration::{Brokers, until};
+use trestle_integration::{Brokers, RocketMq, until};
 
 pub use crate::parts::*;
 
@@ -159,4 +160,63 @@ impl Member {
         }
         Ok(())
     }
+}
+
+/// The shared broker itself, for what its own client or its administrator does.
+pub async fn broker() -> Result<&'static RocketMq> {
+    Ok(&Brokers::shared().await?.rocketmq)
+}
+
+pub fn options<const N: usize>(options: [(&str, &str); N]) -> BTreeMap<String, String> {
+    options.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+pub fn headers(list: &[(&[u8], Option<&[u8]>)]) -> Headers {
+    let mut headers = Headers::default();
+    for (name, value) in list {
+        headers.push(Bytes::copy_from_slice(name), value.map(Bytes::copy_from_slice));
+    }
+    headers
+}
+
+/// As text, for messages that have nothing else.
+pub fn values(read: &[(PartitionId, Message)]) -> Vec<String> {
+    read.iter().map(|(_, m)| String::from_utf8_lossy(m.value.as_deref().unwrap_or_default()).into_owned()).collect()
+}
+
+/// A message as RocketMQ's own client shows it; see `Native.java`.
+#[derive(Debug)]
+pub struct Native {
+    pub body: String,
+    pub keys: String,
+    pub tag: String,
+    pub group: String,
+    pub level: String,
+    pub deliver_at: i64,
+    pub stored_at: i64,
+}
+
+/// Reads `count` messages with RocketMQ's own client.
+pub async fn native(topic: &str, count: usize, tags: &str) -> Result<Vec<Native>> {
+    let lines = broker().await?.native(&["read", topic, &unique("native"), &count.to_string(), tags]).await?;
+    let fields = lines.iter().map(|line| line.split('\t').collect::<Vec<_>>());
+    fields
+        .filter_map(|fields| match fields[..] {
+            [body, keys, tag, group, level, deliver_at, stored_at] => {
+                let [body, keys, tag, group, level] = [body, keys, tag, group, level].map(str::to_owned);
+                let times = deliver_at.parse().and_then(|at| Ok((at, stored_at.parse()?)));
+                Some(times.map_err(Into::into).map(|(deliver_at, stored_at)| Native {
+                    body,
+                    keys,
+                    tag,
+                    group,
+                    level,
+                    deliver_at,
+                    stored_at,
+                }))
+            }
+            // What the client logs.
+            _ => None,
+        })
+        .collect()
 }

@@ -2,19 +2,11 @@
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use trestle_core::{Cause, FaultKind, Headers, Message, Outcome, Scope, Start};
+use trestle_core::{Cause, FaultKind, Message, Outcome, Scope, Start};
 
 use super::rig::*;
 
 const LARGEST: usize = 4 << 20;
-
-fn headers(list: &[(&[u8], Option<&[u8]>)]) -> Headers {
-    let mut headers = Headers::default();
-    for (name, value) in list {
-        headers.push(Bytes::copy_from_slice(name), value.map(Bytes::copy_from_slice));
-    }
-    headers
-}
 
 #[tokio::test]
 async fn every_shape_of_message_comes_back_as_it_was() -> Result<()> {
