@@ -2,7 +2,8 @@
 //! character.
 //!
 //! An array with one array a header, in order: `["name"]` stands for the property of that name, `["name","value"]` and
-//! `["name",null]` carry the header itself. Bytes that are no UTF-8 are `{"b":"BASE64"}`.
+//! `["name",null]` carry the header itself. Bytes that are no UTF-8, and text with control characters that JSON
+//! does not escape, are `{"b":"BASE64"}`.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -25,9 +26,10 @@ pub enum Text {
 
 impl Text {
     fn new(bytes: &[u8]) -> Self {
+        // JSON escapes control characters only up to 0x1F.
         match std::str::from_utf8(bytes) {
-            Ok(text) => Text::Plain(text.to_owned()),
-            Err(_) => Text::Raw { b: STANDARD.encode(bytes) },
+            Ok(text) if !text.contains(|c| ('\u{7F}'..='\u{9F}').contains(&c)) => Text::Plain(text.to_owned()),
+            _ => Text::Raw { b: STANDARD.encode(bytes) },
         }
     }
 
