@@ -146,7 +146,7 @@ shutdown: { grace: 1s }
         "2:54 unknown key `serverz`",
         "3:68 the environment variable MISSING is not set",
         "4:20 `rocketmg` is not known here",
-        "5:3 `namesrv` is missing",
+        "5:3 `namesrv` is missing, or `proxy` where a cluster shows only its gRPC proxy",
         "8:22 there is no cluster `mian`",
         "9:36 `orders` is not a pulsar topic: write it in full: persistent://public/default/orders",
         "10:19 `5 parsecs` does not do here",

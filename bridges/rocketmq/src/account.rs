@@ -24,9 +24,11 @@ pub const ACCOUNTS: Accounts = Accounts {
         headers: "plain text with a name of its own as a property, readable by every client; repeats, empty and null values, \
                   control characters, other bytes and RocketMQ's own names in the property `trestle-envelope`",
         time: "exactly, in `trestle-time`; the time that RocketMQ shows is that of the sending",
-        order: "each queue gets its messages in order",
+        order: "each queue gets its messages in order; through a gRPC proxy, which chooses queues, only those of one message group \
+                (`messageGroup`) share a queue",
         delay: "none, unless the target's options say so",
-        size: "4 MiB (`maxMessageSize`), and 32,767 bytes for key and headers; a larger one is a dead letter",
+        size: "4 MiB (`maxMessageSize`), and 32,767 bytes for key and headers (16,384 through a gRPC proxy); a larger one is a dead \
+               letter",
         repeats: "a send whose answer is lost is sent again and may be there twice; an instance that was frozen may still \
                   write what its successor writes. With the option `trestleId` receivers can tell",
     },

@@ -10,21 +10,32 @@ use crate::{
     client::Client,
     reader,
     remoting::Credentials,
-    settings::{Durability, Millis, Settings},
+    settings::{Durability, Millis, Settings, Way},
     sink, source, survey, topics,
 };
 
 /// A RocketMQ cluster called `cluster` in the route table. An error says what is wrong with the settings; nothing is
 /// connected yet.
 pub fn connector(cluster: &str, settings: Settings) -> Result<Arc<dyn Connector>, String> {
-    let name_servers = settings.name_servers()?;
-    Millis::read(&settings.options, &Default::default())?;
     let credentials = match (settings.access_key.clone(), settings.secret_key.clone()) {
         (Some(access_key), Some(secret_key)) => Some(Credentials { access_key, secret_key }),
         (None, None) => None,
         _ => return Err("access_key and secret_key belong together: one of them is missing".into()),
     };
-    Ok(Arc::new(RocketMq { cluster: cluster.to_owned(), name_servers, credentials, settings }))
+    match settings.way()? {
+        Way::NameServers(name_servers) => {
+            Millis::read(&settings.options, &Default::default())?;
+            Ok(Arc::new(RocketMq { cluster: cluster.to_owned(), name_servers, credentials, settings }))
+        }
+        #[cfg(feature = "proxy")]
+        Way::Proxy(address) => {
+            crate::proxy::connector(cluster, address, credentials, settings.durability, &settings.options)
+        }
+        #[cfg(not(feature = "proxy"))]
+        Way::Proxy(_) => Err("proxy: this program was built without it; build it with \
+                              `cargo build --release --features rocketmq-proxy`, or use `namesrv`"
+            .into()),
+    }
 }
 
 struct RocketMq {
@@ -72,5 +83,17 @@ impl Connector for RocketMq {
 
     fn survey<'a>(&'a self, topics: &'a [String]) -> BoxFuture<'a, Result<Survey, Fault>> {
         Box::pin(async move { survey::survey(&self.client(), topics).await })
+    }
+}
+
+#[cfg(all(test, not(feature = "proxy")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_the_feature_a_proxy_is_refused_with_what_to_build() {
+        let settings = serde_json::from_str(r#"{"proxy": "p:8081"}"#).unwrap();
+        let wrong = connector("billing", settings).err().unwrap();
+        assert!(wrong.contains("--features rocketmq-proxy"), "{wrong}");
     }
 }

@@ -3,6 +3,8 @@
 //! A partition is a queue, numbered by its place in the topic's queue list, sorted by broker name and queue number, which
 //! only grows while a source or sink lives. At least once: RocketMQ has no fence and no deduplication, so
 //! [`SinkSpec::fenced`](trestle_core::SinkSpec) is ignored. TLS is not spoken yet.
+//!
+//! Clusters that show only a gRPC proxy are written with the feature `proxy`, through Apache's gRPC client: see `proxy`.
 
 mod account;
 mod admin;
@@ -13,6 +15,8 @@ mod connector;
 #[doc(hidden)]
 pub mod fuzz;
 mod place;
+#[cfg(feature = "proxy")]
+mod proxy;
 mod pull;
 mod queues;
 mod reader;

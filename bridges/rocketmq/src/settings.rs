@@ -9,12 +9,17 @@ use crate::{
     tags::{TAGS_OPTION, Tags},
 };
 
-/// A RocketMQ cluster in the route table, reached by the remoting protocol.
+/// A RocketMQ cluster in the route table, reached by the remoting protocol (`namesrv`) or through a gRPC proxy (`proxy`).
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Name servers: `a:9876;b:9876`. When one does not answer, the next is asked.
-    pub namesrv: String,
+    /// Name servers: `a:9876;b:9876`. When one does not answer, the next is asked. Either these or `proxy`.
+    #[serde(default)]
+    pub namesrv: Option<String>,
+    /// In place of `namesrv`, for a cluster that shows only its gRPC proxy: `host:8081`. Such a cluster is only written, one
+    /// message at a time. Needs a program that was built with the feature `rocketmq-proxy`.
+    #[serde(default)]
+    pub proxy: Option<String>,
     /// Of a user known to the cluster's ACL; together with `secret_key`.
     #[serde(default)]
     pub access_key: Option<String>,
@@ -48,23 +53,48 @@ pub const CLUSTER_OPTIONS: [(&str, u64); 3] = [
     ("rebalanceInterval", 5_000),
 ];
 
+/// How a cluster is reached.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// Addresses of its name servers.
+    NameServers(Vec<String>),
+    /// Address of its gRPC proxy.
+    Proxy(String),
+}
+
 impl Settings {
-    /// The addresses of the name servers.
-    pub fn name_servers(&self) -> Result<Vec<String>, String> {
-        let addresses = self.namesrv.split([';', ',']).map(str::trim).filter(|a| !a.is_empty());
-        let addresses: Vec<String> = addresses.map(str::to_owned).collect();
-        if addresses.is_empty() {
-            return Err("namesrv: no name server; write `host:9876`, or several with `;` between them".into());
-        }
-        for address in &addresses {
-            let port =
-                address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
-            if !matches!(port, Some(Ok(_))) {
-                return Err(format!("namesrv: `{address}` is not `host:port`"));
+    pub fn way(&self) -> Result<Way, String> {
+        match (&self.namesrv, &self.proxy) {
+            (Some(list), None) => name_servers(list).map(Way::NameServers),
+            (None, Some(address)) => {
+                let address = address.trim();
+                is_address(address)
+                    .then(|| Way::Proxy(address.to_owned()))
+                    .ok_or_else(|| format!("proxy: `{address}` is not `host:port`"))
             }
+            (Some(_), Some(_)) => {
+                Err("`namesrv` and `proxy` exclude each other: a cluster is reached by one of them".into())
+            }
+            (None, None) => Err("`namesrv` is missing, or `proxy` where a cluster shows only its gRPC proxy".into()),
         }
-        Ok(addresses)
     }
+}
+
+fn name_servers(list: &str) -> Result<Vec<String>, String> {
+    let addresses = list.split([';', ',']).map(str::trim).filter(|a| !a.is_empty());
+    let addresses: Vec<String> = addresses.map(str::to_owned).collect();
+    if addresses.is_empty() {
+        return Err("namesrv: no name server; write `host:9876`, or several with `;` between them".into());
+    }
+    match addresses.iter().find(|address| !is_address(address)) {
+        Some(address) => Err(format!("namesrv: `{address}` is not `host:port`")),
+        None => Ok(addresses),
+    }
+}
+
+fn is_address(text: &str) -> bool {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    matches!(port, Some(Ok(_)))
 }
 
 /// Milliseconds of each of [`CLUSTER_OPTIONS`]: the topic's, else the cluster's, else the default.
@@ -126,11 +156,20 @@ mod tests {
     #[test]
     fn name_servers_are_a_list_and_mistakes_are_told() {
         let read = settings(r#"{"namesrv": "a:9876; b:9877;"}"#).unwrap();
-        assert_eq!(read.name_servers().unwrap(), ["a:9876", "b:9877"]);
+        assert_eq!(read.way(), Ok(Way::NameServers(vec!["a:9876".into(), "b:9877".into()])));
         for bad in ["", ";", "a", "a:x", ":1", "a:99999"] {
-            assert!(Settings { namesrv: bad.into(), ..read.clone() }.name_servers().is_err(), "{bad}");
+            assert!(Settings { namesrv: Some(bad.into()), ..read.clone() }.way().is_err(), "{bad}");
         }
         assert!(settings(r#"{"namesrv": "a:1", "nameserver": "b:1"}"#).is_err());
+    }
+
+    #[test]
+    fn a_cluster_is_reached_by_name_servers_or_by_a_proxy() {
+        let way = |json| settings(json).unwrap().way();
+        assert_eq!(way(r#"{"proxy": "p:8081"}"#), Ok(Way::Proxy("p:8081".into())));
+        assert!(way(r#"{"proxy": "http://p"}"#).unwrap_err().contains("host:port"));
+        assert!(way(r#"{"proxy": "p:1", "namesrv": "a:1"}"#).unwrap_err().contains("exclude"));
+        assert!(way("{}").unwrap_err().contains("`namesrv` is missing"));
     }
 
     #[test]

@@ -74,9 +74,14 @@ impl RocketMq {
 
     /// Creates a topic for normal messages with `queues` to read and to write, or changes it.
     pub async fn create_topic(&self, topic: &str, queues: u32) -> Result<()> {
+        self.create_topic_of(topic, queues, "NORMAL").await
+    }
+
+    /// For one type of messages: `NORMAL`, `FIFO`, ... Only the gRPC proxy holds writers to it.
+    pub async fn create_topic_of(&self, topic: &str, queues: u32, messages: &str) -> Result<()> {
         let fields = json!({
             "topic": topic, "defaultTopic": "TBW102", "readQueueNums": queues.to_string(), "writeQueueNums": queues.to_string(),
-            "perm": "6", "topicFilterType": "SINGLE_TAG", "topicSysFlag": "0", "order": "false", "attributes": "+message.type=NORMAL",
+            "perm": "6", "topicFilterType": "SINGLE_TAG", "topicSysFlag": "0", "order": "false", "attributes": format!("+message.type={messages}"),
         });
         call(&self.address, UPDATE_AND_CREATE_TOPIC, fields, &[]).await.map(drop)
     }

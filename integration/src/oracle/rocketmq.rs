@@ -6,8 +6,20 @@ use serde_json::Value;
 
 use super::{load::Content, stored::Stored};
 
-/// Written by the broker and by clients about one storage of a message.
-const BROKERS_OWN: [&str; 6] = ["CLUSTER", "UNIQ_KEY", "WAIT", "MSG_REGION", "TRACE_ON", "INNER_NUM"];
+/// Written by the broker, by the gRPC proxy and by clients about one storage of a message. The last is its place.
+const BROKERS_OWN: [&str; 11] = [
+    "CLUSTER",
+    "UNIQ_KEY",
+    "WAIT",
+    "MSG_REGION",
+    "TRACE_ON",
+    "INNER_NUM",
+    "PGROUP",
+    "RECONSUME_TIME",
+    "__BORNHOST",
+    "BORN_TIMESTAMP",
+    "__SHARDINGKEY",
+];
 
 /// The message that was sent, from what RocketMQ holds.
 pub fn content(stored: &Stored) -> Result<Content> {

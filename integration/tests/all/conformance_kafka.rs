@@ -46,7 +46,6 @@ mod eager {
         a_new_source_goes_on_at_the_committed_position
         a_dropped_batch_is_read_again_from_the_lowest_unsettled_in_order
         a_second_member_gets_partitions_and_nothing_is_lost
-        what_settles_during_a_revoke_is_not_read_again
         partitions_of_a_member_that_leaves_are_given_to_the_other
         closing_twice_is_fine_and_next_stays_pending
     }

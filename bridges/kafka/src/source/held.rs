@@ -20,7 +20,8 @@ const ASK_AFTER: Duration = Duration::from_secs(30);
 pub(super) struct HeldBack {
     /// Where it stands, and since when; nothing while there is nothing behind it.
     stands: Option<(Offset, Instant)>,
-    told: bool,
+    /// Where it stood when it was told that something is held back.
+    told: Option<Offset>,
 }
 
 impl Partition {
@@ -57,8 +58,8 @@ impl Reader {
             if partition.stands_still(end, now) {
                 self.questions.entry(*id).or_insert(Question::Held);
             }
-            if partition.held_back.told && partition.held_back.stands.is_none_or(|(at, _)| at != partition.next) {
-                partition.held_back.told = false;
+            if partition.held_back.told.is_some_and(|at| at != partition.next) {
+                partition.held_back.told = None;
                 over.push(*id);
             }
         }
@@ -74,7 +75,7 @@ impl Reader {
         if partition.held_back.stands.is_none() || stable >= end || next > stable {
             return;
         }
-        partition.held_back.told = true;
+        partition.held_back.told = Some(partition.next);
         let why = format!(
             "a transaction that began at offset {stable} is still open, and {} records from there on wait for it: its \
              producer ends it, or the broker after the producer's `transaction.timeout.ms`; `kafka-transactions.sh \

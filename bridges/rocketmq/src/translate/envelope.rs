@@ -2,8 +2,8 @@
 //! character.
 //!
 //! An array with one array a header, in order: `["name"]` stands for the property of that name, `["name","value"]` and
-//! `["name",null]` carry the header itself. Bytes that are no UTF-8 are `{"b":"BASE64"}`, and so is text that is mostly
-//! control characters, whose escapes would fill the properties.
+//! `["name",null]` carry the header itself. Bytes that are no UTF-8 are `{"b":"BASE64"}`, and so are control characters that
+//! JSON does not escape, and text that is mostly those that it does, whose escapes would fill the properties.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -26,8 +26,11 @@ pub enum Text {
 
 impl Text {
     fn new(bytes: &[u8]) -> Self {
+        // JSON escapes control characters only up to 0x1F.
         match std::str::from_utf8(bytes) {
-            Ok(text) if escaped_bytes(text) <= 2 * bytes.len().div_ceil(3) * 4 + 8 => Text::Plain(text.to_owned()),
+            Ok(text) if !has_unescaped(text) && escaped_bytes(text) <= 2 * bytes.len().div_ceil(3) * 4 + 8 => {
+                Text::Plain(text.to_owned())
+            }
             _ => Text::Raw { b: STANDARD.encode(bytes) },
         }
     }
@@ -38,6 +41,11 @@ impl Text {
             Text::Raw { b } => STANDARD.decode(&b).map(Bytes::from).map_err(|error| format!("{b}: {error}")),
         }
     }
+}
+
+/// Whether there are control characters that JSON carries as they are, and some of RocketMQ's own parsers do not.
+fn has_unescaped(text: &str) -> bool {
+    text.contains(|c| ('\u{7F}'..='\u{9F}').contains(&c))
 }
 
 /// Bytes of a text in JSON, at most: `\u0001` of a control character, two of what else is escaped.

@@ -27,9 +27,9 @@ use envelope::Entry;
 const SEPARATOR: u8 = 1;
 const END: u8 = 2;
 
-const KEYS: &str = "KEYS";
-const TAGS: &str = "TAGS";
-const SHARDING_KEY: &str = "__SHARDINGKEY";
+pub const KEYS: &str = "KEYS";
+pub const TAGS: &str = "TAGS";
+pub const SHARDING_KEY: &str = "__SHARDINGKEY";
 const DELIVER_AT: &str = "TIMER_DELIVER_MS";
 const DELAY_LEVEL: &str = "DELAY";
 
@@ -141,10 +141,11 @@ fn as_property<'a>(header: &'a Header, all: &Headers, tag: Option<Option<&str>>)
     ((tag || free) && once()).then_some((name, value))
 }
 
-/// Text that a property can carry as it is: UTF-8, not empty, no control characters.
+/// Text that a property can carry as it is: UTF-8, not empty, no control characters, which proxies refuse
+/// (`Character.isISOControl`).
 pub fn plain_text(bytes: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(bytes).ok()?;
-    (!text.is_empty() && !bytes.iter().any(|b| *b < 0x20 || *b == 0x7F)).then_some(text)
+    (!text.is_empty() && !text.contains(char::is_control)).then_some(text)
 }
 
 /// Text that KEYS can carry as one key: RocketMQ takes blanks for separators.
@@ -234,7 +235,7 @@ fn read_parts(stored: &Stored) -> Result<Parts, String> {
 }
 
 /// Properties as they stand; what lacks its separator is none (`MessageDecoder.string2messageProperties`).
-fn pairs(properties: &Bytes) -> impl Iterator<Item = (Bytes, Bytes)> {
+pub fn pairs(properties: &Bytes) -> impl Iterator<Item = (Bytes, Bytes)> {
     properties.split(|b| *b == END).filter_map(|pair| {
         let at = pair.iter().position(|b| *b == SEPARATOR)?;
         let (name, value) = (pair.get(..at)?, pair.get(at + 1..)?);
