@@ -55,10 +55,7 @@ impl Proxy {
         }
     }
 
-    fn refuse<T: 'static>(&self, topic: &str, why: &str) -> BoxFuture<'static, Result<T, Fault>>
-    where
-        T: Send,
-    {
+    fn refuse<T: Send + 'static>(&self, topic: &str, why: &str) -> BoxFuture<'static, Result<T, Fault>> {
         let fault = Fault::down(format!("cluster {}, topic {topic}: {why}", self.cluster));
         Box::pin(std::future::ready(Err(fault)))
     }
