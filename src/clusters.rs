@@ -9,22 +9,13 @@ use trestle_core::{Accounts, Connector, OptionsOf, WrongOption};
 
 use crate::config::{Cluster, Rate};
 
-/// Ties a crate's `Settings` and `connector` to the rest of its line.
+/// Ties what a crate says of its protocol to the rest.
 macro_rules! protocol {
-    ($name:literal, $crate_name:ident, $topic:ident, $carries:ident, $longest:expr, $folded:ident, $group:ident, $stages:expr, $dead_letters:expr, $offsets:expr, $window:expr) => {
+    ($crate_name:ident { $($field:ident: $value:expr),+ $(,)? }) => {
         Protocol {
-            name: $name,
-            topic: $topic,
-            carries: $carries,
-            longest_topic: $longest,
-            folded: $folded,
-            group: $group,
+            $($field: $value,)+
             options: $crate_name::check_options,
-            stages: $stages,
-            dead_letters: $dead_letters,
-            offsets: $offsets,
             accounts: &$crate_name::ACCOUNTS,
-            acknowledgement_window: $window,
             schema: |generator| $crate_name::Settings::json_schema(generator),
             connect: |cluster, settings| {
                 let settings = typed::<$crate_name::Settings>(settings)?;
@@ -34,55 +25,49 @@ macro_rules! protocol {
     };
 }
 
-/// One line a protocol.
+/// One entry a protocol.
 const PROTOCOLS: &[Protocol] = &[
-    protocol!(
-        "kafka",
-        trestle_kafka,
-        kafka_topic,
-        kafka_letter,
-        249,
-        kafka_folded,
-        any_group,
-        STAGES,
-        None,
-        OFFSETS,
-        Some(KAFKA_WINDOW)
-    ),
-    protocol!(
-        "pulsar",
-        trestle_pulsar,
-        pulsar_topic,
-        pulsar_letter,
-        1_000,
-        same,
-        pulsar_subscription,
-        STAGES,
-        Some(DEAD_LETTERS),
-        NO_OFFSETS,
-        None
-    ),
-    protocol!(
-        "rocketmq",
-        trestle_rocketmq,
-        rocketmq_topic,
-        rocketmq_letter,
-        127,
-        same,
-        rocketmq_group,
-        NEVER_STAGES,
-        None,
-        OFFSETS,
-        None
-    ),
+    protocol!(trestle_kafka {
+        name: "kafka",
+        topic: kafka_topic,
+        carries: kafka_letter,
+        longest_topic: 249,
+        folded: kafka_folded,
+        group: any_group,
+        stages: true,
+        dead_letters: None,
+        reading: &["isolation.level"],
+        offsets: true,
+        acknowledgement_window: Some(KAFKA_WINDOW),
+    }),
+    protocol!(trestle_pulsar {
+        name: "pulsar",
+        topic: pulsar_topic,
+        carries: pulsar_letter,
+        longest_topic: 1_000,
+        folded: same,
+        group: pulsar_subscription,
+        stages: true,
+        dead_letters: Some(DEAD_LETTERS),
+        reading: &[],
+        offsets: false,
+        acknowledgement_window: None,
+    }),
+    protocol!(trestle_rocketmq {
+        name: "rocketmq",
+        topic: rocketmq_topic,
+        carries: rocketmq_letter,
+        longest_topic: 127,
+        folded: same,
+        group: rocketmq_group,
+        stages: false,
+        dead_letters: None,
+        reading: &["tags"],
+        offsets: true,
+        acknowledgement_window: None,
+    }),
 ];
 
-/// Whether staged messages are safe there until the next hop delivered them.
-const STAGES: bool = true;
-const NEVER_STAGES: bool = false;
-/// Whether a position is a number that a person could name.
-const OFFSETS: bool = true;
-const NO_OFFSETS: bool = false;
 /// A route's dead letters go here, with its name behind it, unless the table says otherwise.
 const DEAD_LETTERS: &str = "persistent://public/dlq-pulsar-bridge/";
 
@@ -106,10 +91,12 @@ pub struct Protocol {
     pub group: fn(&str) -> Result<(), String>,
     /// Which options of a cluster or topic its connector does not take.
     pub options: fn(OptionsOf, &BTreeMap<String, String>) -> Vec<WrongOption>,
-    /// May be a route's `via`.
+    /// May be a route's `via`: staged messages are safe there until the next hop delivered them.
     pub stages: bool,
     /// Where it keeps dead letters by itself, if it does: the beginning of the topic's name.
     pub dead_letters: Option<&'static str>,
+    /// Options of a source that say which messages there are, and so hold for whoever reads the topic beside it.
+    pub reading: &'static [&'static str],
     /// A source may begin at offsets that the table names.
     pub offsets: bool,
     /// What becomes of messages that are read and written there.

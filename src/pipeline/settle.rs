@@ -15,7 +15,7 @@ pub(super) struct Applied {
 
 pub(super) struct Failure {
     pub fault: Fault,
-    /// Messages that the fault speaks of.
+    /// Messages from the first that is left up to the last that the fault speaks of.
     pub messages: usize,
 }
 
@@ -35,7 +35,9 @@ pub(super) fn apply(unit: Vec<Slice>, sent: Sent) -> Applied {
         if let Outcome::Refused(fault) | Outcome::Unknown(fault) = outcome
             && applied.failure.is_none()
         {
-            applied.failure = Some(Failure { fault, messages });
+            // What was not sent before it may be innocent: only a search can tell.
+            let before: usize = applied.left.iter().map(Slice::len).sum();
+            applied.failure = Some(Failure { fault, messages: before + messages });
         }
         while messages > 0 {
             let Some(current) = &mut slice else { break };
@@ -84,6 +86,17 @@ mod tests {
             Position::Entry { .. } => unreachable!(),
         };
         slices.iter().flat_map(|s| s.iter().map(offset).collect::<Vec<_>>()).collect()
+    }
+
+    #[test]
+    fn what_was_not_sent_in_front_of_a_refused_message_is_not_taken_for_it() {
+        let mut sent = Sent::default();
+        sent.push(2, Outcome::Stored);
+        sent.push(3, Outcome::NotSent);
+        sent.push(1, Outcome::Refused(Fault::rejected(trestle_core::Cause::Refused, "no")));
+        sent.push(4, Outcome::NotSent);
+        let applied = apply(unit(&[10]), sent);
+        assert_eq!(applied.failure.map(|failure| failure.messages), Some(4), "the culprit is among these");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use trestle_core::{
 use trestle_dlq::DeadLetters;
 
 use crate::{
+    clusters,
     config::{Endpoint, OnGap, Route},
     pipeline::{Budget, Ended, Hop, HopSpec, Status, unread},
     policy::{backoff::Backoff, dead_letter_limit::NackWindow, rate::Limiter},
@@ -168,13 +169,21 @@ impl Setup {
     /// For a look past the source.
     fn reader_spec(&self) -> ReaderSpec {
         let hop = &self.route.hops[self.index];
+        let protocol = clusters::protocol(hop.from.cluster.protocol);
+        let shared = |name: &str| protocol.is_some_and(|protocol| protocol.reading.contains(&name));
         ReaderSpec {
             topic: hop.from.topic.clone(),
             from: ReadFrom::Earliest,
             follow: false,
             buffer_bytes: super::LEAST_BUFFER,
             largest_message: self.largest_message,
-            options: Default::default(),
+            options: hop
+                .from
+                .options
+                .iter()
+                .filter(|(name, _)| shared(name))
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect(),
         }
     }
 

@@ -9,7 +9,7 @@ use super::{
     container::image,
     remoting::{self, Connection, call},
 };
-use crate::{TcpProxy, docker::network, free_port, wait::until};
+use crate::{Native, TcpProxy, docker::network, free_port, wait::until};
 
 /// A broker registers every 30 s.
 const REGISTRATION_LIMIT: Duration = Duration::from_secs(90);
@@ -139,15 +139,11 @@ impl RocketMq {
         answer.header["extFields"]["offset"].as_str().map(|offset| Ok(offset.parse()?)).transpose()
     }
 
-    /// What RocketMQ's own client printed: see `Native.java`, which says the arguments. Takes some seconds.
+    /// What RocketMQ's own client printed: see `RocketMqClient.java`, which says the arguments. Takes some seconds.
     pub async fn native(&self, arguments: &[&str]) -> Result<Vec<String>> {
-        const PROGRAM: &str = include_str!("Native.java");
-        // In a folder of its own: several may run at a time.
-        const RUN: &str = r#"cd "$(mktemp -d)" && printf %s "$1" > Native.java && shift &&
-            exec java -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Duser.home=/tmp \
-            -Drmq.logback.configurationFile=/opt/rocketmq/conf/logback.xml -cp "/opt/rocketmq/lib/*" Native.java "$@" 2>&1"#;
-        let printed = self.broker.exec(&[&["sh", "-c", RUN, "native", PROGRAM], arguments].concat()).await?;
-        Ok(printed.lines().map(str::to_owned).collect())
+        const QUIET: &str = "-Drmq.logback.configurationFile=/opt/rocketmq/conf/logback.xml";
+        let program = Native::compile(&self.broker, "RocketMqClient", "/opt/rocketmq/lib").await?;
+        Ok(program.printed(&[QUIET], arguments).await?.lines().map(str::to_owned).collect())
     }
 
     /// Any other remoting request to the broker; gives the answer's body.

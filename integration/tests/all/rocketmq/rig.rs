@@ -185,7 +185,7 @@ pub fn values(read: &[(PartitionId, Message)]) -> Vec<String> {
     read.iter().map(|(_, m)| String::from_utf8_lossy(m.value.as_deref().unwrap_or_default()).into_owned()).collect()
 }
 
-/// A message as RocketMQ's own client shows it; see `Native.java`.
+/// A message as RocketMQ's own client shows it; see `RocketMqClient.java`.
 #[derive(Debug)]
 pub struct Native {
     pub body: String,

@@ -20,7 +20,7 @@ import org.apache.rocketmq.common.message.MessageQueue;
  *   read TOPIC GROUP COUNT TAGS  prints COUNT messages, a line each, its fields separated by tabs: body, keys, tag, group, level,
  *                                deliverAt, time of storage
  */
-public class Native {
+public class RocketMqClient {
     public static void main(String[] args) throws Exception {
         String[] rest = java.util.Arrays.copyOfRange(args, 2, args.length);
         switch (args[0]) {
