@@ -127,7 +127,6 @@ impl Admin {
         stream::iter(paths).map(create).buffer_unordered(SIDE_BY_SIDE).try_collect().await
     }
 
-    /// The policies that hold for the topic: its own, else the namespace's, else the broker's.
     /// What a subscription has acknowledged of one partition, or of a topic without; `None` when there is no subscription.
     pub async fn acknowledged(
         &self,
@@ -158,6 +157,7 @@ impl Admin {
         Acknowledged::parse(&upto, &ranges).map(Some).ok_or_else(unread)
     }
 
+    /// The policies that hold for the topic: its own, else the namespace's, else the broker's.
     pub async fn policies(&self, topic: &Topic) -> Result<Policies, Fault> {
         let applied = |policy: &str| format!("{}/{policy}?applied=true", path(topic));
         Ok(Policies {
@@ -170,6 +170,43 @@ impl Admin {
                 .await?,
             max_message: self.get_optional(&applied("maxMessageSize")).await?,
         })
+    }
+
+    /// The properties of a subscription of `topic`, one partition or a topic without any; `None` when there is none.
+    pub async fn subscription_properties(
+        &self,
+        topic: &Topic,
+        name: &str,
+    ) -> Result<Option<BTreeMap<String, String>>, Fault> {
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Subscription {
+            #[serde(default)]
+            subscription_properties: Option<BTreeMap<String, String>>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Stats {
+            subscriptions: BTreeMap<String, Subscription>,
+        }
+        let mut stats: Stats = self.get(&format!("{}/stats", path(topic))).await?;
+        let there = stats.subscriptions.remove(name);
+        Ok(there.map(|subscription| subscription.subscription_properties.unwrap_or_default()))
+    }
+
+    /// Replaces all of them.
+    pub async fn set_subscription_properties(
+        &self,
+        topic: &Topic,
+        name: &str,
+        properties: &BTreeMap<String, String>,
+    ) -> Result<(), Fault> {
+        let path = format!("{}/subscription/{}/properties", path(topic), encode(name));
+        let body = serde_json::to_string(properties).map_err(|e| Fault::down(e.to_string()))?;
+        let answer = self.call("PUT", &path, &body).await?;
+        match answer.status {
+            200..300 => Ok(()),
+            _ => Err(self.fault("PUT", &path, &answer)),
+        }
     }
 
     /// `host:port`.

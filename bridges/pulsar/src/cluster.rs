@@ -160,7 +160,8 @@ impl Cluster {
         Err(Fault::unavailable(Why::UnknownTopic, detail))
     }
 
-    async fn topics_of(&self, topic: &Topic) -> Result<Vec<String>, Fault> {
+    /// Every topic of the topic's namespace, partitions by themselves.
+    pub async fn topics_of(&self, topic: &Topic) -> Result<Vec<String>, Fault> {
         let what = || format!("listing the topics of {} on cluster {}", topic.namespace(), self.name);
         let (host, connection) = self.ask().await.map_err(|e| classify::fault(what(), &e))?;
         let ask = |request_id| {

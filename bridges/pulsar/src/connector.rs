@@ -179,6 +179,10 @@ impl Connector for PulsarConnector {
         .boxed()
     }
 
+    fn topics<'a>(&'a self, like: &'a str) -> BoxFuture<'a, Result<Vec<String>, Fault>> {
+        self.cluster.topics(like).boxed()
+    }
+
     fn describe<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<TopicInfo, Fault>> {
         async move { self.describe(&Topic::of(topic)?).await }.boxed()
     }

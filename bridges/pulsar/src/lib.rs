@@ -30,6 +30,7 @@ mod source;
 mod survey;
 mod tls;
 mod topic;
+mod topics;
 mod translate;
 mod url;
 

@@ -1,8 +1,10 @@
-//! Reads a topic through a durable failover subscription.
+//! Reads a topic through a durable subscription, of a type that `subscriptionType` says
+//! ([`SubscriptionType`](options::SubscriptionType)).
 //!
-//! One task a partition ([`partition`]) keeps a consumer subscribed and turns what the broker says into events:
+//! `Shared` and `Key_Shared` have a task of their own a partition ([`spread`]). Else one task a partition ([`partition`]) keeps a consumer subscribed and turns what the broker says into events:
 //! - ACTIVE_CONSUMER_CHANGE true is `Assigned`, false is `Revoked`. All partitions use one consumer name, so that the
 //!   broker spreads them evenly over the members of the group.
+//!   An exclusive consumer is the active one as long as it is there.
 //! - A lost connection or CLOSE_CONSUMER: subscribed again in the same assignment, which is `lost` only if another
 //!   consumer turns out to have become active.
 //! - A rewind is another consumer in place of the one before: what was on its way goes to nobody, and the broker begins at
@@ -10,6 +12,7 @@
 //! - Acknowledgements are cumulative, end inside a batch where the settled prefix does, and are answered.
 //! - Reading a connection never waits for a partition: what finds no budget is read past, and read again later.
 
+mod beginning;
 mod consumer;
 pub(crate) mod flow;
 pub(crate) mod options;
@@ -18,6 +21,7 @@ mod pace;
 mod partition;
 mod reading;
 mod seen;
+mod spread;
 
 pub(crate) use consumer::acknowledge;
 
@@ -36,7 +40,10 @@ use tokio::{
 };
 use trestle_core::{BoxFuture, Event, Fault, PartitionId, Position, Source, SourceControl, SourceSpec, Start};
 
-use self::{consumer::Subscription, options::Options, orders::Orders, partition::Partition, reading::Reading};
+use self::{
+    consumer::Subscription, options::Options, orders::Orders, partition::Partition, reading::Reading,
+    spread::SpreadPartition,
+};
 use crate::{cluster::Cluster, topic::Topic};
 
 /// Events that wait to be taken at most, of all partitions together.
@@ -55,6 +62,7 @@ pub(crate) async fn open(
 ) -> Result<(Box<dyn Source>, Arc<dyn SourceControl>), Fault> {
     let options = Options::parse(&spec.options)?;
     let topic = Topic::of(&spec.topic)?;
+    beginning::check(&cluster, &topic, &spec.start)?;
     let partitions = cluster.partitions_of(&topic).await?;
     let (events, heard) = mpsc::channel(EVENTS);
     let (closing, closed) = watch::channel(Closing::No);
@@ -254,14 +262,23 @@ impl Owner {
             group: self.spec.group.clone(),
             consumer_name: self.consumer_name.clone(),
             start,
+            subscription_type: self.options.subscription_type,
             shared: self.shared.clone(),
+            taken: AtomicBool::new(false),
+            begun: AtomicBool::new(false),
         });
+        let (id, events) = (PartitionId(index), self.events.clone());
+        let (queue, largest) = (self.options.receiver_queue, self.spec.largest_message);
+        if self.options.subscription_type.is_spread() {
+            tasks.spawn(SpreadPartition::new(id, subscription, orders, events, queue, largest).run());
+            return;
+        }
         let partition = Partition {
-            id: PartitionId(index),
+            id,
             subscription,
             orders,
-            events: self.events.clone(),
-            reading: Reading::new(self.options.receiver_queue, self.spec.largest_message),
+            events,
+            reading: Reading::new(queue, largest),
             state: Default::default(),
         };
         tasks.spawn(partition.run());

@@ -1,6 +1,9 @@
 //! The source of the Pulsar connector, on real brokers: what the suite of promises does not reach.
 
+mod java;
 mod rig;
+mod starting;
+mod types;
 
 use std::{
     collections::HashSet,

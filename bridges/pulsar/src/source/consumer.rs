@@ -1,18 +1,19 @@
 //! One consumer at the broker: the commands it sends and what it hears.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use futures::{FutureExt, future::join};
 use pulsar::message::proto::{
-    CommandAck, CommandSeek, CommandSubscribe, MessageIdData, ServerError,
-    base_command::Type,
-    command_ack::AckType,
-    command_subscribe::{InitialPosition, SubType},
+    CommandAck, CommandSeek, CommandSubscribe, KeySharedMeta, KeySharedMode, KeyValue, MessageIdData, ServerError,
+    base_command::Type, command_ack::AckType, command_subscribe::InitialPosition,
 };
 use tokio::sync::mpsc;
 use trestle_core::{BoxFuture, Fault, Start};
 
-use super::options::RECEIVER_QUEUE_MOST;
+use super::options::{RECEIVER_QUEUE_MOST, SubscriptionType};
 use crate::{
     classify,
     cluster::Cluster,
@@ -32,8 +33,13 @@ pub(super) struct Subscription {
     /// The same for all partitions: the broker sorts by it and gives partition i to consumer i modulo their number.
     pub consumer_name: String,
     pub start: Start,
+    pub subscription_type: SubscriptionType,
     /// Another instance is, or was, a member of the group. Of the source, not of this topic alone.
     pub shared: Arc<AtomicBool>,
+    /// The last attempt was refused because another consumer has the subscription.
+    pub taken: AtomicBool,
+    /// It begins where it is to begin, see [`Subscription::begin`].
+    pub begun: AtomicBool,
 }
 
 pub(super) struct Consumer {
@@ -47,19 +53,27 @@ pub(super) struct Consumer {
 impl Subscription {
     /// Connects and subscribes.
     pub async fn open(&self) -> Result<Consumer, Fault> {
+        self.begin().await?;
         let connection = self.cluster.connect(&self.topic, Use::Consume(0)).await?;
-        self.subscribe(connection).await
+        self.subscribe(connection, Vec::new()).await
     }
 
     /// Subscribes anew in place of `old`, on its connection. Both are asked for at once, so that the broker hardly gets to
     /// give the partition to another instance in between.
     pub async fn replace(&self, old: Consumer) -> Result<Consumer, Fault> {
+        let subscribe = self.subscribe(old.connection.clone(), Vec::new());
         // Where closing fails the connection is lost, and the consumer with it.
-        let (_, consumer) = join(old.close(), self.subscribe(old.connection.clone())).await;
-        consumer
+        if self.subscription_type == SubscriptionType::Failover {
+            return join(old.close(), subscribe).await.1;
+        }
+        // An exclusive one is refused as long as the old one is there; one that shares would be given what the old one had and
+        // nothing of the rest.
+        let _ = old.close().await;
+        subscribe.await
     }
 
-    async fn subscribe(&self, connection: Connection) -> Result<Consumer, Fault> {
+    /// `properties` are for a subscription that is not there yet.
+    pub async fn subscribe(&self, connection: Connection, properties: Vec<KeyValue>) -> Result<Consumer, Fault> {
         let id = connection.next_id();
         let events = connection.consumer(id, EVENTS).map_err(|e| self.fault("subscribing to", &e))?;
         let position = match self.start {
@@ -71,7 +85,9 @@ impl Subscription {
             subscribe.subscribe = Some(CommandSubscribe {
                 topic: self.topic.clone(),
                 subscription: self.group.clone(),
-                sub_type: SubType::Failover as i32,
+                sub_type: self.subscription_type.protocol() as i32,
+                subscription_properties: properties.clone(),
+                key_shared_meta: (self.subscription_type == SubscriptionType::KeyShared).then(auto_split),
                 consumer_id: id,
                 request_id,
                 consumer_name: Some(self.consumer_name.clone()),
@@ -88,9 +104,32 @@ impl Subscription {
             if !matches!(error, RequestError::Refused { .. }) {
                 let _ = connection.close_consumer(id).await;
             }
-            return Err(self.fault("subscribing to", &error));
+            return Err(self.refused(&error));
         }
+        self.taken.store(false, Ordering::Relaxed);
         Ok(Consumer { connection, events, id, asked: false })
+    }
+
+    fn refused(&self, error: &RequestError) -> Fault {
+        let mut fault = self.fault("subscribing to", error);
+        let RequestError::Refused { error: ServerError::ConsumerBusy, message, .. } = error else { return fault };
+        self.taken.store(true, Ordering::Relaxed);
+        let (group, kind) = (&self.group, self.subscription_type.name());
+        // `AbstractDispatcherSingleActiveConsumer.addConsumer`, `PersistentSubscription.addConsumer`.
+        fault.detail += &if message.contains("different type") {
+            format!(
+                "; subscription `{group}` is read with another type than `subscriptionType: {kind}` at this moment: give all \
+                 its readers the same type, or use a group of its own"
+            )
+        } else if self.subscription_type == SubscriptionType::Exclusive {
+            format!(
+                "; subscription `{group}` is Exclusive and another consumer has it: stop that one, or set `subscriptionType: \
+                 Failover` on all of them so that this one stands by; it is tried again until then"
+            )
+        } else {
+            return fault;
+        };
+        fault
     }
 
     pub fn fault(&self, what: &str, error: &RequestError) -> Fault {
@@ -109,14 +148,28 @@ impl Consumer {
         acknowledge(self.connection.clone(), self.id, AckType::Cumulative, vec![message]).boxed()
     }
 
+    /// Acknowledges these messages, each on its own; resolves with the broker's answer.
+    pub fn acknowledge_each(&self, messages: Vec<MessageIdData>) -> BoxFuture<'static, Result<(), RequestError>> {
+        acknowledge(self.connection.clone(), self.id, AckType::Individual, messages).boxed()
+    }
+
     /// Sets the subscription to this message. The broker closes all its consumers then.
     pub fn seek(&self, message: MessageIdData) -> BoxFuture<'static, Result<(), RequestError>> {
+        self.seek_to(CommandSeek { message_id: Some(message), ..Default::default() })
+    }
+
+    /// Sets the subscription to the first message published at this time, in ms, or later; as [`Consumer::seek`].
+    pub fn seek_time(&self, time: i64) -> BoxFuture<'static, Result<(), RequestError>> {
+        let time = u64::try_from(time).unwrap_or_default();
+        self.seek_to(CommandSeek { message_publish_time: Some(time), ..Default::default() })
+    }
+
+    fn seek_to(&self, to: CommandSeek) -> BoxFuture<'static, Result<(), RequestError>> {
         let (connection, consumer_id) = (self.connection.clone(), self.id);
         async move {
             let seek = |request_id| {
                 let mut seek = command(Type::Seek);
-                let message_id = Some(message);
-                seek.seek = Some(CommandSeek { consumer_id, request_id, message_id, ..Default::default() });
+                seek.seek = Some(CommandSeek { consumer_id, request_id, ..to });
                 seek
             };
             connection.request(seek).await.map(drop)
@@ -127,6 +180,11 @@ impl Consumer {
     pub async fn close(&self) -> Result<(), RequestError> {
         self.connection.close_consumer(self.id).await
     }
+}
+
+/// The broker divides the keys evenly among the consumers that are there.
+fn auto_split() -> KeySharedMeta {
+    KeySharedMeta { key_shared_mode: KeySharedMode::AutoSplit as i32, ..Default::default() }
 }
 
 /// Resolves with the broker's answer.

@@ -14,6 +14,8 @@ use crate::frame::Payload;
 pub(crate) struct Flow {
     /// Set by `receiverQueueSize`.
     queue: Option<u32>,
+    /// Not more than [`RECEIVER_QUEUE_BYTES`] are asked for at a time, however large entries are.
+    held_back: bool,
     /// Bytes that may still be handed out.
     credit: u64,
     /// The largest entry of late, in bytes; 0 before the first.
@@ -28,6 +30,11 @@ const FORGET: u64 = 256;
 impl Flow {
     pub fn new(queue: Option<u32>) -> Self {
         Flow { queue, ..Flow::default() }
+    }
+
+    /// Where nothing that is on its way can be dropped cheaply.
+    pub fn held_back(queue: Option<u32>) -> Self {
+        Flow { queue, held_back: true, ..Flow::default() }
     }
 
     /// Replaces what was granted before.
@@ -80,7 +87,8 @@ impl Flow {
             return 1;
         }
         let many = |bytes: u64| u32::try_from(bytes / self.largest).unwrap_or(u32::MAX);
-        let queue = self.queue.unwrap_or_else(|| many(RECEIVER_QUEUE_BYTES).clamp(RECEIVER_QUEUE, RECEIVER_QUEUE_MOST));
+        let least = if self.held_back { 1 } else { RECEIVER_QUEUE };
+        let queue = self.queue.unwrap_or_else(|| many(RECEIVER_QUEUE_BYTES).clamp(least, RECEIVER_QUEUE_MOST));
         many(self.credit).clamp(1, queue)
     }
 }
@@ -132,6 +140,16 @@ mod tests {
     fn the_queue_is_bounded_in_messages_and_scaled_by_their_size() {
         for (queue, size, permits) in [(None, 1 << 20, 100), (None, 2048, 512), (None, 100, 1000), (Some(7), 100, 7)] {
             let mut flow = Flow::new(queue);
+            flow.grant(1 << 40);
+            flow.measure(size);
+            assert_eq!(flow.due(), Some(permits));
+        }
+    }
+
+    #[test]
+    fn held_back_no_more_is_asked_for_than_may_be_held() {
+        for (size, permits) in [(2 << 20, 1), (100 << 10, 10), (100, 1000)] {
+            let mut flow = Flow::held_back(None);
             flow.grant(1 << 40);
             flow.measure(size);
             assert_eq!(flow.due(), Some(permits));

@@ -59,7 +59,7 @@ impl Orders {
     /// Time to commit: wakes the task if anything was settled since the last time.
     pub fn tick(&self) {
         let assigned = self.assigned.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if assigned.is_some_and(|tracker| tracker.commit_point().is_some()) {
+        if assigned.is_some_and(|tracker| tracker.has_to_commit()) {
             self.lock().tick = true;
             self.wake.notify_one();
         }

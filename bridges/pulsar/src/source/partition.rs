@@ -120,7 +120,7 @@ impl Partition {
                         }
                     }
                 }
-                Woken::Opened(opened) => self.opened(opened),
+                Woken::Opened(opened) => self.opened(opened).await,
                 Woken::Acknowledged(answer) => self.acknowledged(answer),
                 Woken::Sought(answer) => self.sought(answer),
                 Woken::Ordered => {
@@ -325,21 +325,21 @@ impl Assignment {
 }
 
 /// Waits until the pipeline takes events, but not once it closes the source: a batch is then dropped unsettled.
-async fn tell(events: &mpsc::Sender<Result<Event, Fault>>, orders: &Orders, event: Event) {
+pub(super) async fn tell(events: &mpsc::Sender<Result<Event, Fault>>, orders: &Orders, event: Event) {
     tokio::select! {
         _ = events.send(Ok(event)) => {}
         () = orders.closing() => {}
     }
 }
 
-async fn ready<T>(future: Option<&mut BoxFuture<'static, T>>) -> T {
+pub(super) async fn ready<T>(future: Option<&mut BoxFuture<'static, T>>) -> T {
     match future {
         Some(future) => future.await,
         None => pending().await,
     }
 }
 
-fn answer(commits: Vec<oneshot::Sender<Result<(), Fault>>>, result: Result<(), &Fault>) {
+pub(super) fn answer(commits: Vec<oneshot::Sender<Result<(), Fault>>>, result: Result<(), &Fault>) {
     for commit in commits {
         // Who asked may have given up.
         let _ = commit.send(result.map_err(Clone::clone));

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Messages of a batch at most, where one entry holds fewer: entries that arrived together go together.
-const BATCH_MESSAGES: usize = 1_000;
+pub(super) const BATCH_MESSAGES: usize = 1_000;
 /// Beyond its credit a partition holds one entry, or as many small ones as this.
 const HELD_BYTES: usize = 128 << 10;
 

@@ -1,10 +1,15 @@
 //! Getting a consumer, and another one when it is lost or has to be given up.
 
+use std::sync::atomic::Ordering;
+
 use futures::FutureExt;
 use tokio::time::sleep;
 use trestle_core::Fault;
 
-use super::{super::consumer::Consumer, Partition, Role, answer};
+use super::{
+    super::{consumer::Consumer, options::SubscriptionType},
+    Partition, Role, answer,
+};
 use crate::connection::RequestError;
 
 impl Partition {
@@ -18,17 +23,29 @@ impl Partition {
         self.state.opening = Some(open.boxed());
     }
 
-    pub(super) fn opened(&mut self, opened: Result<Consumer, Fault>) {
+    pub(super) async fn opened(&mut self, opened: Result<Consumer, Fault>) {
         self.state.opening = None;
         match opened {
             Ok(consumer) => {
                 tracing::debug!(topic = self.subscription.topic, group = self.subscription.group, "subscribed");
                 self.reading.reopened();
                 self.state.consumer = Some(consumer);
+                if self.subscription.subscription_type == SubscriptionType::Exclusive {
+                    // It is the only one there is.
+                    self.change(true).await;
+                }
             }
             Err(fault) => {
                 answer(std::mem::take(&mut self.state.commits), Err(&fault));
                 self.complain(fault);
+                let taken = self.subscription.taken.load(Ordering::Relaxed);
+                if taken && self.subscription.subscription_type == SubscriptionType::Exclusive {
+                    self.subscription.shared.store(true, Ordering::Relaxed);
+                    if matches!(self.state.role, Role::Assigned(_)) {
+                        // Another one took over while we were away.
+                        self.revoke(true).await;
+                    }
+                }
             }
         }
     }
