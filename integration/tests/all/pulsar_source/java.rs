@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use trestle_core::{Cause, Message, Position, SourceSpec};
-use trestle_integration::{Brokers, Pulsar};
+use trestle_integration::{Brokers, Native, Pulsar};
 
 use super::{
     rig::{Reader, settle_all, spec},
@@ -10,14 +10,12 @@ use super::{
 };
 use crate::pulsar_sink::rig::{connector, number};
 
-/// Writes `count` messages of `size` bytes, as `Produce.java` says.
+/// Writes `count` messages of `size` bytes, as `PulsarProduce.java` says.
 pub async fn produce(pulsar: &Pulsar, topic: &str, how: &str, count: u64, size: usize) -> Result<()> {
-    let run = "printf %s \"$1\" > /tmp/Produce.java && shift && \
-               java -Xmx192m -XX:TieredStopAtLevel=1 -cp '/opt/pulsar/lib/*' /tmp/Produce.java \"$@\"";
-    let source = include_str!("Produce.java");
     let topic = format!("persistent://public/default/{topic}");
     let (count, size) = (count.to_string(), size.to_string());
-    pulsar.broker.exec(&["sh", "-c", run, "sh", source, &pulsar.url, &topic, how, &count, &size]).await.map(drop)
+    let program = Native::compile(&pulsar.broker, "PulsarProduce", "/opt/pulsar/lib").await?;
+    program.printed(&[], &[&pulsar.url, &topic, how, &count, &size]).await.map(drop)
 }
 
 /// As many messages as `until` wants, all settled.

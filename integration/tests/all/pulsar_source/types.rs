@@ -144,7 +144,7 @@ async fn what_a_member_did_not_settle_comes_to_the_other_and_nothing_else_does()
     while seen.len() < ALL / 2 {
         let batch = dies.next().await?;
         let numbers = numbers(&batch);
-        let even = (0..numbers.len() as u32).filter(|index| numbers[*index as usize] % 2 == 0);
+        let even = (0..numbers.len() as u32).filter(|index| numbers[*index as usize].is_multiple_of(2));
         batch.ack.settle(even.collect::<Vec<_>>().into_iter());
         seen.extend(numbers);
         kept.push(batch);

@@ -9,7 +9,7 @@ import org.apache.pulsar.client.api.Producer;
 import org.apache.pulsar.client.api.ProducerBuilder;
 import org.apache.pulsar.client.api.PulsarClient;
 
-public class Produce {
+public class PulsarProduce {
     public static void main(String[] args) throws Exception {
         String how = args[2];
         int count = Integer.parseInt(args[3]);
