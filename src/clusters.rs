@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use trestle_core::{Accounts, Connector, OptionsOf, WrongOption};
 
-use crate::config::{Cluster, Rate};
+use crate::config::{Cluster, Endpoint, Rate};
 
 /// Ties what a crate says of its protocol to the rest.
 macro_rules! protocol {
@@ -36,6 +36,8 @@ const PROTOCOLS: &[Protocol] = &[
         group: any_group,
         stages: true,
         dead_letters: None,
+        takes_all: &[("trestle.untimely", "header")],
+        spreads: |_| false,
         reading: &["isolation.level"],
         offsets: true,
         acknowledgement_window: Some(KAFKA_WINDOW),
@@ -49,6 +51,8 @@ const PROTOCOLS: &[Protocol] = &[
         group: pulsar_subscription,
         stages: true,
         dead_letters: Some(DEAD_LETTERS),
+        takes_all: &[],
+        spreads: trestle_pulsar::spreads,
         reading: &[],
         offsets: false,
         acknowledgement_window: None,
@@ -62,6 +66,8 @@ const PROTOCOLS: &[Protocol] = &[
         group: rocketmq_group,
         stages: false,
         dead_letters: None,
+        takes_all: &[],
+        spreads: |_| false,
         reading: &["tags"],
         offsets: true,
         acknowledgement_window: None,
@@ -95,6 +101,10 @@ pub struct Protocol {
     pub stages: bool,
     /// Where it keeps dead letters by itself, if it does: the beginning of the topic's name.
     pub dead_letters: Option<&'static str>,
+    /// Options of topics that Trestle has for itself, for staging and for dead letters, which take whatever comes.
+    pub takes_all: &'static [(&'static str, &'static str)],
+    /// Whether several members of a group read one partition at the same time, by the options of a source.
+    pub spreads: fn(&BTreeMap<String, String>) -> bool,
     /// Options of a source that say which messages there are, and so hold for whoever reads the topic beside it.
     pub reading: &'static [&'static str],
     /// A source may begin at offsets that the table names.
@@ -138,6 +148,15 @@ pub fn connect(cluster: &Cluster) -> Result<Arc<dyn Connector>, SettingsError> {
     let unknown = || SettingsError { path: Vec::new(), problem: format!("nothing here speaks {}", cluster.protocol) };
     let protocol = protocol(cluster.protocol).ok_or_else(unknown)?;
     (protocol.connect)(&cluster.name, cluster.settings.clone()).map_err(|error| error.narrowed(&cluster.settings))
+}
+
+/// Options to write a topic that Trestle has for itself: what the table says, and else to take whatever comes.
+pub fn taking_all(to: &Endpoint) -> BTreeMap<String, String> {
+    let all = protocol(to.cluster.protocol).map_or(&[][..], |protocol| protocol.takes_all);
+    let mut options: BTreeMap<String, String> =
+        all.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    options.extend(to.options.clone());
+    options
 }
 
 impl SettingsError {
@@ -304,6 +323,26 @@ pub fn letters(name: &str, others: &str, most: usize) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_topic_of_our_own_takes_what_it_can_unless_the_table_says_otherwise() {
+        let cluster = |protocol| {
+            let (guarantee, rate) = (Default::default(), Default::default());
+            Cluster { name: "c".into(), protocol, guarantee, rate, settings: Value::Null }
+        };
+        let options = |protocol: &'static str, said: &[(&str, &str)]| {
+            let options = said.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            taking_all(&Endpoint { cluster: Arc::new(cluster(protocol)), topic: "t".into(), options })
+        };
+        let untimely = |value: &str| BTreeMap::from([("trestle.untimely".to_owned(), value.to_owned())]);
+        assert_eq!(options("kafka", &[]), untimely("header"));
+        assert_eq!(options("kafka", &[("trestle.untimely", "dead-letter")]), untimely("dead-letter"));
+        assert!(options("pulsar", &[]).is_empty());
+        for protocol in protocols() {
+            let wrong = (protocol.options)(OptionsOf::Sink, &options(protocol.name, &[]));
+            assert!(wrong.is_empty(), "its connector does not take them: {wrong:?}");
+        }
+    }
 
     #[test]
     fn each_protocol_names_topics_its_own_way() {

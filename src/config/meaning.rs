@@ -189,6 +189,12 @@ impl Checker<'_> {
                         self.at(&at(&["via", "cluster"]), problem).expected(format!("a cluster of type {stages}")),
                     );
                 }
+                if spreads(&source) {
+                    let problem = "several instances read one partition of the source at the same time, and its staging topic has one \
+                                   writer for each: they would take it from each other for ever";
+                    let mistake = self.at(&at(&["from", "options"]), problem);
+                    self.mistakes.push(mistake.expected("a subscription of one reader a partition, or no `via`"));
+                }
                 let second = via.group.clone().unwrap_or_default();
                 self.group(&at(&["via", "group"]), &stage, &second);
                 let policies = self.hop_policies(name, "stage", &route.hops.stage, &source);
@@ -458,6 +464,11 @@ fn acknowledgement_window(source: &Endpoint) -> Option<(&'static str, Time)> {
 
 fn bytes(size: Size) -> usize {
     usize::try_from(size.0).unwrap_or(usize::MAX)
+}
+
+/// Whether several members of its group read one partition at the same time.
+fn spreads(source: &Endpoint) -> bool {
+    clusters::protocol(source.cluster.protocol).is_some_and(|protocol| (protocol.spreads)(&source.options))
 }
 
 /// A time, or a day at whose beginning it is; UTC unless it says otherwise.

@@ -113,7 +113,7 @@ impl Replay<'_> {
             split_large: hop == "dead-letter",
             send_timeout: self.pick.patience,
             guarantee: endpoint.cluster.guarantee,
-            options: endpoint.options.clone(),
+            options: if hop == "dead-letter" { clusters::taking_all(endpoint) } else { endpoint.options.clone() },
         }
     }
 }

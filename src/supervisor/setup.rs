@@ -189,15 +189,16 @@ impl Setup {
 
     fn sink_spec(&self, to: &Endpoint, name: &'static str) -> SinkSpec {
         let dead_letters = name == "dead-letter";
+        let fenced = !dead_letters && self.route.hops[self.index].fenced;
         SinkSpec {
             topic: to.topic.clone(),
             route: self.route.name.clone(),
             hop: name,
-            fenced: !dead_letters && self.route.hops[self.index].fenced,
+            fenced,
             split_large: dead_letters,
             send_timeout: self.route.hops[self.index].policies.send_timeout,
             guarantee: to.cluster.guarantee,
-            options: to.options.clone(),
+            options: if dead_letters || fenced { clusters::taking_all(to) } else { to.options.clone() },
         }
     }
 

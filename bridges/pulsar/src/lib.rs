@@ -69,6 +69,12 @@ pub fn check_options(of: OptionsOf, options: &BTreeMap<String, String>) -> Vec<W
     options.iter().filter_map(wrong).collect()
 }
 
+/// Whether several members of a group read one partition at the same time, by the options of a topic that is read. Wrong
+/// ones say nothing.
+pub fn spreads(options: &BTreeMap<String, String>) -> bool {
+    source::options::Options::parse(options).is_ok_and(|options| options.subscription_type.is_spread())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

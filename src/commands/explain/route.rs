@@ -120,7 +120,7 @@ impl HopExplained {
             to: named(&hop.to),
             changes: changes(hop),
             placement: placement(hop),
-            order: order(hop.policies.set_aside.order),
+            order: order(hop),
             parts: parts.collect(),
         }
     }
@@ -152,8 +152,12 @@ fn placement(hop: &Hop) -> &'static str {
     }
 }
 
-fn order(order: Order) -> &'static str {
-    match order {
+fn order(hop: &Hop) -> &'static str {
+    if clusters::protocol(hop.from.cluster.protocol).is_some_and(|protocol| (protocol.spreads)(&hop.from.options)) {
+        return "nothing, or each key as far as its subscription keeps it: several instances read one partition at the same time, and \
+                what fails comes again later";
+    }
+    match hop.policies.set_aside.order {
         Order::Partition => {
             "all of one source partition that goes to one target partition; a message that fails is waited for in its place"
         }

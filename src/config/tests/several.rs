@@ -136,6 +136,17 @@ fn what_is_found_never_undoes_what_runs() {
 }
 
 #[test]
+fn a_source_that_several_read_at_once_is_not_staged() {
+    let route = |more: &str| {
+        let from = "cluster: p, topic: \"persistent://a/b/c\", options: { subscriptionType: Shared }";
+        said(&format!("routes:\n  x: {{ from: {{ {from} }}, to: {{ cluster: r, topic: t }}{more} }}\n"))
+    };
+    assert!(route("").is_empty());
+    let staged = route(", via: { cluster: p, topic: \"persistent://a/b/d\" }");
+    assert!(staged.len() == 1 && staged[0].contains("one writer for each"), "{staged:?}");
+}
+
+#[test]
 fn a_route_begins_where_it_says() {
     let start = |from: &str| {
         let text = format!("  x: {{ from: {{ cluster: a, topic: t, {from} }}, to: {{ cluster: r, topic: t }} }}\n");
