@@ -55,9 +55,8 @@ impl Suspects {
     }
 
     fn untimely(&self, time: i64, now: i64) -> bool {
-        let (before, after) = (self.before_ms, self.after_ms);
-        let earliest = if before == i64::MAX { i64::MIN } else { now.saturating_sub(before - CLOCKS_APART_MS) };
-        let latest = if after == i64::MAX { i64::MAX } else { now.saturating_add(after - CLOCKS_APART_MS) };
+        let earliest = now.saturating_sub(self.before_ms.saturating_sub(CLOCKS_APART_MS));
+        let latest = now.saturating_add(self.after_ms.saturating_sub(CLOCKS_APART_MS));
         // A record without a time is taken whatever the limits are.
         time != NO_TIME && !(earliest..=latest).contains(&time)
     }
