@@ -1,7 +1,8 @@
 //! Reads a topic through a durable subscription, of a type that `subscriptionType` says
 //! ([`SubscriptionType`](options::SubscriptionType)).
 //!
-//! `Shared` and `Key_Shared` have a task of their own a partition ([`spread`]). Else one task a partition ([`partition`]) keeps a consumer subscribed and turns what the broker says into events:
+//! `Shared` and `Key_Shared` have a task of their own a partition ([`spread`]). Else one task a partition ([`partition`])
+//! keeps a consumer subscribed and turns what the broker says into events:
 //! - ACTIVE_CONSUMER_CHANGE true is `Assigned`, false is `Revoked`. All partitions use one consumer name, so that the
 //!   broker spreads them evenly over the members of the group.
 //!   An exclusive consumer is the active one as long as it is there.
@@ -15,6 +16,8 @@
 mod beginning;
 mod consumer;
 pub(crate) mod flow;
+mod held;
+mod member;
 pub(crate) mod options;
 mod orders;
 mod pace;
@@ -40,10 +43,7 @@ use tokio::{
 };
 use trestle_core::{BoxFuture, Event, Fault, PartitionId, Position, Source, SourceControl, SourceSpec, Start};
 
-use self::{
-    consumer::Subscription, options::Options, orders::Orders, partition::Partition, reading::Reading,
-    spread::SpreadPartition,
-};
+use self::{consumer::Subscription, options::Options, orders::Orders, partition::Partition, spread::SpreadPartition};
 use crate::{cluster::Cluster, topic::Topic};
 
 /// Events that wait to be taken at most, of all partitions together.
@@ -271,17 +271,9 @@ impl Owner {
         let (queue, largest) = (self.options.receiver_queue, self.spec.largest_message);
         if self.options.subscription_type.is_spread() {
             tasks.spawn(SpreadPartition::new(id, subscription, orders, events, queue, largest).run());
-            return;
+        } else {
+            tasks.spawn(Partition::new(id, subscription, orders, events, queue, largest).run());
         }
-        let partition = Partition {
-            id,
-            subscription,
-            orders,
-            events,
-            reading: Reading::new(queue, largest),
-            state: Default::default(),
-        };
-        tasks.spawn(partition.run());
     }
 }
 

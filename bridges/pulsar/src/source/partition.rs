@@ -12,15 +12,16 @@ use std::{
 
 use futures::FutureExt;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::{Instant, sleep_until},
 };
 use trestle_core::{BoxFuture, Done, Event, Fault, PartitionId, Position, Restart, Tracker};
 
 use super::{
     consumer::{Consumer, Subscription},
+    member::{FRAMES, Member, heard, ready},
     orders::Orders,
-    pace::{Backoff, Pace},
+    pace::Pace,
     reading::Reading,
 };
 use crate::{
@@ -29,33 +30,16 @@ use crate::{
     connection::{ConsumerEvent, RequestError},
 };
 
-/// Frames taken at once at most.
-const FRAMES: usize = 64;
 /// The broker has given the partition to another already, so a revoke waits no longer than this for `done` and the commit.
 const REVOKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// For the last commit when the source is closed, and again for closing the consumer.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub(super) struct Partition {
-    pub id: PartitionId,
-    pub subscription: Arc<Subscription>,
-    pub orders: Arc<Orders>,
-    pub events: mpsc::Sender<Result<Event, Fault>>,
-    pub reading: Reading,
-    pub state: State,
-}
-
-#[derive(Default)]
-pub(super) struct State {
+    id: PartitionId,
+    member: Member<Ack>,
+    reading: Reading,
     role: Role,
     /// The broker said on this very subscription that we are the active consumer.
     active: bool,
-    consumer: Option<Consumer>,
-    opening: Option<BoxFuture<'static, Result<Consumer, Fault>>>,
-    backoff: Backoff,
-    acking: Option<Acking>,
-    commit_wanted: bool,
-    commits: Vec<oneshot::Sender<Result<(), Fault>>>,
     seeking: Option<BoxFuture<'static, Result<(), RequestError>>>,
     pace: Pace,
 }
@@ -84,12 +68,6 @@ struct Leaving {
     until: Instant,
 }
 
-struct Acking {
-    ack: Ack,
-    answer: BoxFuture<'static, Result<(), RequestError>>,
-    commits: Vec<oneshot::Sender<Result<(), Fault>>>,
-}
-
 /// What woke the task.
 enum Woken {
     Heard(usize),
@@ -103,19 +81,38 @@ enum Woken {
 }
 
 impl Partition {
+    pub fn new(
+        id: PartitionId,
+        subscription: Arc<Subscription>,
+        orders: Arc<Orders>,
+        events: mpsc::Sender<Result<Event, Fault>>,
+        receiver_queue: Option<u32>,
+        largest_message: usize,
+    ) -> Self {
+        Partition {
+            id,
+            member: Member::new(subscription, orders, events),
+            reading: Reading::new(receiver_queue, largest_message),
+            role: Role::Standby,
+            active: false,
+            seeking: None,
+            pace: Pace::default(),
+        }
+    }
+
     pub async fn run(mut self) {
         let mut frames = Vec::with_capacity(FRAMES);
         loop {
             // Not while the subscription is being set to a position: the broker closes the consumers first and answers then.
-            if self.state.consumer.is_none() && self.state.opening.is_none() && self.state.seeking.is_none() {
-                self.open();
+            if self.member.consumer.is_none() && self.member.opening.is_none() && self.seeking.is_none() {
+                self.member.open();
             }
             match self.woken(&mut frames).await {
                 Woken::Heard(0) => self.disconnected("the connection was lost"),
                 Woken::Heard(_) => {
                     for event in frames.drain(..) {
                         // What is left was said to a consumer that is given up.
-                        if self.state.consumer.is_some() {
+                        if self.member.consumer.is_some() {
                             self.hear(event).await;
                         }
                     }
@@ -129,7 +126,7 @@ impl Partition {
                     }
                 }
                 Woken::LetGo => {
-                    if let Role::Leaving(leaving) = &mut self.state.role {
+                    if let Role::Leaving(leaving) = &mut self.role {
                         leaving.done = None;
                     }
                 }
@@ -143,9 +140,8 @@ impl Partition {
     }
 
     async fn woken(&mut self, frames: &mut Vec<ConsumerEvent>) -> Woken {
-        let state = &mut self.state;
         let letting_go = async {
-            match &mut state.role {
+            match &mut self.role {
                 Role::Leaving(Leaving { done: Some(done), until, .. }) => {
                     let _ = tokio::time::timeout_at(*until, done).await;
                 }
@@ -153,37 +149,23 @@ impl Partition {
                 _ => pending().await,
             }
         };
-        let heard = async {
-            match &mut state.consumer {
-                Some(consumer) => consumer.events.recv_many(frames, FRAMES).await,
-                None => pending().await,
-            }
-        };
+        let member = &mut self.member;
         tokio::select! {
-            heard = heard => Woken::Heard(heard),
-            opened = ready(state.opening.as_mut()) => Woken::Opened(opened),
-            answer = ready(state.acking.as_mut().map(|acking| &mut acking.answer)) => Woken::Acknowledged(answer),
-            answer = ready(state.seeking.as_mut()) => Woken::Sought(answer),
-            () = self.orders.wake.notified() => Woken::Ordered,
+            heard = heard(&mut member.consumer, frames) => Woken::Heard(heard),
+            opened = ready(member.opening.as_mut()) => Woken::Opened(opened),
+            answer = ready(member.acking.as_mut().map(|acking| &mut acking.answer)) => Woken::Acknowledged(answer),
+            answer = ready(self.seeking.as_mut()) => Woken::Sought(answer),
+            () = member.orders.wake.notified() => Woken::Ordered,
             () = letting_go => Woken::LetGo,
-            () = state.pace.passed() => Woken::Paused,
-            () = self.events.closed() => Woken::Abandoned,
+            () = self.pace.passed() => Woken::Paused,
+            () = member.events.closed() => Woken::Abandoned,
         }
-    }
-
-    async fn tell(&mut self, event: Event) {
-        tell(&self.events, &self.orders, event).await;
-    }
-
-    /// Told once, and not insisted on: the next attempt fails with another.
-    fn complain(&self, fault: Fault) {
-        let _ = self.events.try_send(Err(fault));
     }
 
     async fn hear(&mut self, event: ConsumerEvent) {
         match event {
             ConsumerEvent::Message(message, payload) => {
-                let wanted = match &self.state.role {
+                let wanted = match &self.role {
                     Role::Assigned(assignment) => assignment.is_reading(),
                     _ => false,
                 };
@@ -193,20 +175,18 @@ impl Partition {
             }
             ConsumerEvent::Active(active) => self.change(active).await,
             ConsumerEvent::Closed => self.disconnected("the broker closed the consumer"),
-            ConsumerEvent::EndOfTopic => {
-                tracing::info!(topic = self.subscription.topic, "the topic was terminated and is read to its end");
-            }
+            ConsumerEvent::EndOfTopic => self.member.terminated(),
         }
     }
 
     /// ACTIVE_CONSUMER_CHANGE.
     async fn change(&mut self, active: bool) {
-        let was = std::mem::replace(&mut self.state.active, active);
-        self.state.backoff.reset();
+        let was = std::mem::replace(&mut self.active, active);
+        self.member.backoff.reset();
         if !active {
-            self.subscription.shared.store(true, Ordering::Relaxed);
+            self.member.subscription.shared.store(true, Ordering::Relaxed);
         }
-        match (&self.state.role, active) {
+        match (&self.role, active) {
             (Role::Standby, true) => self.assign().await,
             // On a new subscription: another one took over while we were away.
             (Role::Assigned(_), false) => self.revoke(!was).await,
@@ -215,39 +195,36 @@ impl Partition {
     }
 
     async fn assign(&mut self) {
-        tracing::info!(topic = self.subscription.topic, group = self.subscription.group, "assigned");
-        let orders = self.orders.clone();
+        tracing::info!(topic = self.member.subscription.topic, group = self.member.subscription.group, "assigned");
+        let orders = self.member.orders.clone();
         let tracker = Tracker::new(self.id, move || orders.wake.notify_one());
-        self.orders.assign(Some(tracker.clone()));
+        self.member.orders.assign(Some(tracker.clone()));
         self.reading.assign();
-        if self.state.consumer.as_ref().is_some_and(|consumer| consumer.asked) {
+        if self.member.consumer.as_ref().is_some_and(|consumer| consumer.asked) {
             // Permits of the assignment before may have brought messages already, or bring them before they are asked for.
             self.subscribe_again();
         }
-        self.state.pace = Pace::default();
-        self.state.role =
-            Role::Assigned(Assignment { tracker: tracker.clone(), started: false, seek: None, gap: None });
-        self.tell(Event::Assigned(vec![tracker])).await;
+        self.pace = Pace::default();
+        self.role = Role::Assigned(Assignment { tracker: tracker.clone(), started: false, seek: None, gap: None });
+        self.member.tell(Event::Assigned(vec![tracker])).await;
     }
 
     async fn revoke(&mut self, lost: bool) {
-        tracing::info!(topic = self.subscription.topic, group = self.subscription.group, lost, "revoked");
-        let Role::Assigned(assignment) = std::mem::take(&mut self.state.role) else { return };
+        tracing::info!(topic = self.member.subscription.topic, group = self.member.subscription.group, lost, "revoked");
+        let Role::Assigned(assignment) = std::mem::take(&mut self.role) else { return };
         assignment.tracker.end(lost);
-        self.state.seeking = None;
+        self.seeking = None;
         let (done, let_go) = Done::new();
         let until = Instant::now() + REVOKE_TIMEOUT;
         let done_heard = let_go.map(drop).boxed();
-        self.state.role = Role::Leaving(Leaving { tracker: assignment.tracker, done: Some(done_heard), until });
-        self.tell(Event::Revoked { partitions: vec![self.id], lost, done }).await;
+        self.role = Role::Leaving(Leaving { tracker: assignment.tracker, done: Some(done_heard), until });
+        self.member.tell(Event::Revoked { partitions: vec![self.id], lost, done }).await;
     }
 
     /// Takes the pipeline's orders; true to close.
     fn obey(&mut self) -> bool {
-        let orders = self.orders.take();
-        self.state.commit_wanted |= orders.tick;
-        self.state.commits.extend(orders.commits);
-        if let Role::Assigned(assignment) = &mut self.state.role {
+        let orders = self.member.ordered();
+        if let Role::Assigned(assignment) = &mut self.role {
             if let Some(from) = orders.start {
                 self.reading.flow.grant(0);
                 if let Some(gap) = assignment.gap.take() {
@@ -274,13 +251,13 @@ impl Partition {
     }
 
     async fn read_on(&mut self) -> Result<(), RequestError> {
-        let (Role::Assigned(assignment), true) = (&mut self.state.role, self.state.active) else { return Ok(()) };
-        let Some(consumer) = &mut self.state.consumer else { return Ok(()) };
-        if !assignment.started || self.state.seeking.is_some() {
+        let (Role::Assigned(assignment), true) = (&mut self.role, self.active) else { return Ok(()) };
+        let Some(consumer) = &mut self.member.consumer else { return Ok(()) };
+        if !assignment.started || self.seeking.is_some() {
             return Ok(());
         }
         if let Some((id, _)) = assignment.seek.and_then(EntryId::of) {
-            self.state.seeking = Some(consumer.seek(id.message_id()));
+            self.seeking = Some(consumer.seek(id.message_id()));
             return Ok(());
         }
         let tracker = assignment.tracker.clone();
@@ -288,26 +265,26 @@ impl Partition {
         let mut back = None;
         if tracker.is_running() {
             while let Some(batch) = self.reading.next_batch(&tracker) {
-                tell(&self.events, &self.orders, Event::Batch(batch)).await;
+                self.member.tell(Event::Batch(batch)).await;
             }
             let missed = self.reading.missed && self.reading.flow.credit() > 0 && !self.reading.is_holding();
             if missed {
                 back = Some(prefix.and_then(|prefix| self.reading.acks.behind(prefix)));
             }
-        } else if self.state.pace.allows(prefix) {
+        } else if self.pace.allows(prefix) {
             back = tracker.restart().map(|restart| match restart {
                 Restart::At(position) => EntryId::of(position).map(|(id, _)| id),
                 Restart::After(position) => self.reading.acks.behind(position),
                 Restart::AtStart => None,
             });
             if back.is_some() {
-                self.state.pace.went_back(prefix);
+                self.pace.went_back(prefix);
             }
         }
         if let Some(next) = back {
             self.go_back(next);
         }
-        let Some(consumer) = &mut self.state.consumer else { return Ok(()) };
+        let Some(consumer) = &mut self.member.consumer else { return Ok(()) };
         if tracker.is_running()
             && !self.reading.missed
             && let Some(permits) = self.reading.flow.due()
@@ -321,27 +298,5 @@ impl Partition {
 impl Assignment {
     fn is_reading(&self) -> bool {
         self.started && self.seek.is_none() && self.tracker.is_running()
-    }
-}
-
-/// Waits until the pipeline takes events, but not once it closes the source: a batch is then dropped unsettled.
-pub(super) async fn tell(events: &mpsc::Sender<Result<Event, Fault>>, orders: &Orders, event: Event) {
-    tokio::select! {
-        _ = events.send(Ok(event)) => {}
-        () = orders.closing() => {}
-    }
-}
-
-pub(super) async fn ready<T>(future: Option<&mut BoxFuture<'static, T>>) -> T {
-    match future {
-        Some(future) => future.await,
-        None => pending().await,
-    }
-}
-
-pub(super) fn answer(commits: Vec<oneshot::Sender<Result<(), Fault>>>, result: Result<(), &Fault>) {
-    for commit in commits {
-        // Who asked may have given up.
-        let _ = commit.send(result.map_err(Clone::clone));
     }
 }

@@ -1,12 +1,13 @@
 //! From frames to batches: what of a partition was read and not yet handed out. No I/O.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use pulsar::message::proto::CommandMessage;
 use trestle_core::{Batch, Cause, Message, Position, Tracker};
 
 use super::{
     flow::{Flow, permits},
+    held::Held,
     seen::Seen,
 };
 use crate::{
@@ -16,8 +17,6 @@ use crate::{
     frame::Payload,
 };
 
-/// Messages of a batch at most, where one entry holds fewer: entries that arrived together go together.
-pub(super) const BATCH_MESSAGES: usize = 1_000;
 /// Beyond its credit a partition holds one entry, or as many small ones as this.
 const HELD_BYTES: usize = 128 << 10;
 
@@ -31,8 +30,7 @@ pub(super) struct Reading {
     /// Messages in front of it are not wanted.
     pub floor: Option<Position>,
     chunks: Chunks,
-    held: VecDeque<Message>,
-    held_bytes: usize,
+    held: Held,
     largest_message: usize,
 }
 
@@ -52,8 +50,7 @@ impl Reading {
             missed: false,
             floor: None,
             chunks: Chunks::default(),
-            held: VecDeque::new(),
-            held_bytes: 0,
+            held: Held::default(),
             largest_message,
         }
     }
@@ -84,7 +81,6 @@ impl Reading {
         self.missed = false;
         self.chunks = Chunks::default();
         self.held.clear();
-        self.held_bytes = 0;
     }
 
     pub fn is_holding(&self) -> bool {
@@ -100,7 +96,7 @@ impl Reading {
             return Ok(());
         }
         self.seen.arrives(id).map_err(|from| Gone { from, to: id })?;
-        self.missed |= self.flow.credit() == 0 && self.held_bytes >= HELD_BYTES;
+        self.missed |= self.flow.credit() == 0 && self.held.bytes >= HELD_BYTES;
         if self.missed {
             return Ok(());
         }
@@ -135,32 +131,14 @@ impl Reading {
     }
 
     fn hold(&mut self, message: Message) {
-        let size = message.size();
         if self.floor.is_none_or(|floor| message.position >= floor) {
-            self.held_bytes += size;
-            self.held.push_back(message);
+            self.held.push(message);
         }
     }
 
-    /// The next batch that credit allows. The message that crosses the line is still part of it.
+    /// The next batch that credit allows.
     pub fn next_batch(&mut self, tracker: &Arc<Tracker>) -> Option<Batch> {
-        loop {
-            let (mut messages, mut bytes) = (Vec::new(), 0);
-            while messages.len() < BATCH_MESSAGES && bytes < self.flow.credit() {
-                let Some(message) = self.held.pop_front() else { break };
-                bytes += message.size() as u64;
-                messages.push(message);
-            }
-            if messages.is_empty() {
-                return None;
-            }
-            self.held_bytes -= bytes as usize;
-            // What was handed out before is left out and costs nothing.
-            if let Some(batch) = tracker.admit(messages) {
-                self.flow.spend(batch.bytes as u64);
-                return Some(batch);
-            }
-        }
+        self.held.next_batch(&mut self.flow, tracker)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::batch::EntryId;
 impl Partition {
     /// Everything from `next` on comes again, or from the beginning. Where that takes a new consumer, there is none for now.
     pub(super) fn go_back(&mut self, next: Option<EntryId>) {
-        let asked = self.state.consumer.as_ref().is_some_and(|consumer| consumer.asked);
+        let asked = self.member.consumer.as_ref().is_some_and(|consumer| consumer.asked);
         let again = asked && self.reading.seen.reaches(next);
         self.reading.back(next, again);
         if again {
@@ -20,11 +20,11 @@ impl Partition {
 
     /// Entries that came before and were not settled do not come again.
     pub(super) async fn gone(&mut self, Gone { from, to }: Gone) {
-        if self.subscription.shared.load(Ordering::Relaxed) {
+        if self.member.subscription.shared.load(Ordering::Relaxed) {
             // Another instance may have had the partition for a moment, and have settled them.
             tracing::warn!(
-                topic = self.subscription.topic,
-                group = self.subscription.group,
+                topic = self.member.subscription.topic,
+                group = self.member.subscription.group,
                 ?from,
                 ?to,
                 "entries that were delivered do not come again: another instance settled them, or they expired"
@@ -33,11 +33,11 @@ impl Partition {
         }
         // Expired, or skipped by an operator.
         self.reading.seen.forget_before(to);
-        if let Role::Assigned(assignment) = &mut self.state.role {
+        if let Role::Assigned(assignment) = &mut self.role {
             let (from, to) = (from.message(0), to.message(0));
             assignment.started = false;
             assignment.gap = Some(to);
-            self.tell(Event::Gap { partition: self.id, from, to }).await;
+            self.member.tell(Event::Gap { partition: self.id, from, to }).await;
         }
     }
 }

@@ -1,55 +1,56 @@
 //! Acknowledging what is settled, and the end.
 
-use tokio::time::timeout;
-use trestle_core::Fault;
-
-use super::{super::partition::answer, ACKNOWLEDGED_AT_ONCE, Acking, CLOSE_TIMEOUT, SpreadPartition, acks::Due};
+use super::{
+    super::member::{Acking, answer},
+    ACKNOWLEDGED_AT_ONCE, SpreadPartition,
+    acks::Due,
+};
 use crate::connection::RequestError;
 
 impl SpreadPartition {
     /// Acknowledges what is settled, if it is time to.
     pub(super) fn acknowledge(&mut self) {
-        let asked = self.commit_wanted || !self.commits.is_empty() || self.reading.acks.is_owing();
+        let asked = self.member.commit_wanted || !self.member.commits.is_empty() || self.reading.acks.is_owing();
         let wanted = asked || self.tracker.may_restart() && !self.ack_failed;
         // A new consumer is on its way: it takes the commit, or the failure to open it answers.
-        if !wanted || self.acking.is_some() || self.opening.is_some() {
+        if !wanted || self.member.acking.is_some() || self.member.opening.is_some() {
             return;
         }
-        self.commit_wanted = false;
-        let commits = std::mem::take(&mut self.commits);
-        let Some(consumer) = &self.consumer else {
+        self.member.commit_wanted = false;
+        let commits = std::mem::take(&mut self.member.commits);
+        let Some(consumer) = &self.member.consumer else {
             if self.tracker.has_to_commit() {
-                let fault = Fault::down(format!("{} is not connected", self.subscription.topic));
-                return answer(commits, Err(&fault));
+                return answer(commits, Err(&self.member.not_connected()));
             }
             return answer(commits, Ok(()));
         };
         match self.reading.acks.due(self.tracker.commit_points(ACKNOWLEDGED_AT_ONCE)) {
             None => answer(commits, Ok(())),
             Some(due) => {
-                self.acking = Some(Acking { answer: consumer.acknowledge_each(due.ids.clone()), due, commits });
+                let answer = consumer.acknowledge_each(due.ids.clone());
+                self.member.acking = Some(Acking { what: due, answer, commits });
             }
         }
     }
 
     pub(super) fn answered(&mut self, answered: Result<(), RequestError>) {
-        let Some(acking) = self.acking.take() else { return };
+        let Some(acking) = self.member.acking.take() else { return };
         self.ack_failed = answered.is_err();
         match answered {
             Ok(()) => {
-                self.confirmed(&acking.due);
-                if acking.due.points.len() < ACKNOWLEDGED_AT_ONCE {
+                self.confirmed(&acking.what);
+                if acking.what.points.len() < ACKNOWLEDGED_AT_ONCE {
                     answer(acking.commits, Ok(()));
                 } else {
                     // There is more of what these are to be told of.
-                    self.commits.extend(acking.commits);
+                    self.member.commits.extend(acking.commits);
                 }
             }
             Err(error) => {
-                let fault = self.subscription.fault("acknowledging in", &error);
+                let fault = self.member.subscription.fault("acknowledging in", &error);
                 answer(acking.commits, Err(&fault));
                 // It is acknowledged with what comes next, or at the next tick.
-                self.complain(fault);
+                self.member.complain(fault);
             }
         }
     }
@@ -63,39 +64,27 @@ impl SpreadPartition {
     /// The end: what is settled is committed with an answer, and the consumer closed, each in bounded time.
     pub(super) async fn close(mut self) {
         self.tracker.end(false);
-        self.orders.assign(None);
-        if let Some(opening) = self.opening.take()
-            && let Ok(Ok(consumer)) = timeout(CLOSE_TIMEOUT, opening).await
-        {
-            // Else the broker would keep a consumer that nobody listens to.
-            self.consumer = Some(consumer);
-        }
-        let mut commits = std::mem::take(&mut self.commits);
-        let Some(consumer) = self.consumer.take() else {
-            let fault = Fault::down(format!("{} is not connected", self.subscription.topic));
-            return answer(commits, Err(&fault));
-        };
+        self.member.orders.assign(None);
+        let Some(consumer) = self.member.last_consumer().await else { return };
+        let acking = self.member.acking.take().map(|Acking { what, answer, commits }| {
+            self.member.commits.extend(commits);
+            (what, answer)
+        });
+        let (acks, tracker) = (&mut self.reading.acks, &self.tracker);
         let commit = async {
-            if let Some(acking) = self.acking.take() {
-                commits.extend(acking.commits);
-                if acking.answer.await.is_ok() {
-                    self.confirmed(&acking.due);
-                }
+            if let Some((due, answer)) = acking
+                && answer.await.is_ok()
+            {
+                acks.confirm(&due);
+                tracker.committed_each(&due.points);
             }
-            while let Some(due) = self.reading.acks.due(self.tracker.commit_points(ACKNOWLEDGED_AT_ONCE)) {
+            while let Some(due) = acks.due(tracker.commit_points(ACKNOWLEDGED_AT_ONCE)) {
                 consumer.acknowledge_each(due.ids.clone()).await?;
-                self.confirmed(&due);
+                acks.confirm(&due);
+                tracker.committed_each(&due.points);
             }
             Ok(())
         };
-        let committed = match timeout(CLOSE_TIMEOUT, commit).await {
-            Ok(committed) => committed.map_err(|error| self.subscription.fault("acknowledging in", &error)),
-            Err(_) => Err(Fault::down(format!("{} did not answer the last commit", self.subscription.topic))),
-        };
-        if let Err(fault) = &committed {
-            tracing::warn!(topic = self.subscription.topic, %fault, "closed without the last commit");
-        }
-        answer(commits, committed.as_ref().map(drop));
-        let _ = timeout(CLOSE_TIMEOUT, consumer.close()).await;
+        self.member.close(&consumer, commit).await;
     }
 }

@@ -1,6 +1,6 @@
 //! From frames to batches where several instances read a partition: in the order of arrival, which is no order. No I/O.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use pulsar::message::proto::CommandMessage;
 use trestle_core::{Batch, Cause, Message, Tracker};
@@ -11,8 +11,8 @@ use crate::{
     frame::Payload,
     source::{
         flow::{Flow, permits},
+        held::Held,
         options::RECEIVER_QUEUE_BYTES,
-        reading::BATCH_MESSAGES,
     },
 };
 
@@ -25,8 +25,7 @@ pub(super) struct Reading {
     pub acks: Acks,
     /// Entries were dropped: they come with another consumer.
     pub missed: bool,
-    held: VecDeque<Message>,
-    held_bytes: usize,
+    held: Held,
     largest_message: usize,
 }
 
@@ -36,8 +35,7 @@ impl Reading {
             flow: Flow::held_back(receiver_queue),
             acks: Acks::default(),
             missed: false,
-            held: VecDeque::new(),
-            held_bytes: 0,
+            held: Held::default(),
             largest_message,
         }
     }
@@ -52,7 +50,6 @@ impl Reading {
     pub fn drop_held(&mut self) {
         self.missed = false;
         self.held.clear();
-        self.held_bytes = 0;
     }
 
     pub fn is_holding(&self) -> bool {
@@ -62,7 +59,7 @@ impl Reading {
     /// Takes a frame. Unless `wanted` only its permits count.
     pub fn take(&mut self, message: CommandMessage, payload: Payload, wanted: bool) {
         self.flow.arrived(permits(&message, &payload));
-        self.missed |= wanted && self.flow.credit() == 0 && self.held_bytes >= HELD_BYTES;
+        self.missed |= wanted && self.flow.credit() == 0 && self.held.bytes >= HELD_BYTES;
         if !wanted || self.missed {
             return;
         }
@@ -73,32 +70,12 @@ impl Reading {
         };
         self.flow.measure(unpacked.messages.iter().map(Message::size).sum());
         self.acks.read(id, unpacked.batch_size, &mut unpacked.messages);
-        for message in unpacked.messages {
-            self.held_bytes += message.size();
-            self.held.push_back(message);
-        }
+        unpacked.messages.into_iter().for_each(|message| self.held.push(message));
     }
 
-    /// The next batch that credit allows, as far as positions grow. The message that crosses the line is still part of it.
+    /// The next batch that credit allows, as far as positions grow.
     pub fn next_batch(&mut self, tracker: &Arc<Tracker>) -> Option<Batch> {
-        loop {
-            let (mut messages, mut bytes) = (Vec::<Message>::new(), 0);
-            while messages.len() < BATCH_MESSAGES && bytes < self.flow.credit() {
-                let newest = messages.last().map(|message| message.position);
-                let grows = |next: &mut Message| newest.is_none_or(|newest| newest < next.position);
-                let Some(message) = self.held.pop_front_if(grows) else { break };
-                bytes += message.size() as u64;
-                messages.push(message);
-            }
-            if messages.is_empty() {
-                return None;
-            }
-            self.held_bytes -= bytes as usize;
-            if let Some(batch) = tracker.admit(messages) {
-                self.flow.spend(batch.bytes as u64);
-                return Some(batch);
-            }
-        }
+        self.held.next_batch(&mut self.flow, tracker)
     }
 }
 
