@@ -29,8 +29,9 @@ impl<'a> Native<'a> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let folder = format!("/tmp/native-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let (id, compiler) = (container.id(), compiler()?);
-        let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/native");
-        docker(&["cp", sources, &format!("{id}:{folder}")]).await?;
+        // Where the test runs, not where it was compiled: compiled ones outlive a checkout.
+        let sources = std::env::var("CARGO_MANIFEST_DIR")? + "/native";
+        docker(&["cp", &sources, &format!("{id}:{folder}")]).await?;
         docker(&["cp", &compiler, &format!("{id}:{folder}/ecj.jar")]).await?;
         let java = JAVA.join(" ");
         let compile = format!(

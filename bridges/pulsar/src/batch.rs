@@ -59,8 +59,14 @@ pub(crate) struct Unpacked {
 }
 
 /// Unpacks an entry that is no chunk. Messages whose bit in `ack_set` is 0 are acknowledged already and left out; an empty
-/// set says that none is. `largest` is the largest message allowed, in bytes.
-pub(crate) fn unpack(id: EntryId, payload: Payload, ack_set: &[i64], largest: usize) -> Unpacked {
+/// set says that none is. `schema` is the header of its schema. `largest` is the largest message allowed, in bytes.
+pub(crate) fn unpack(
+    id: EntryId,
+    payload: Payload,
+    ack_set: &[i64],
+    schema: Option<&Bytes>,
+    largest: usize,
+) -> Unpacked {
     let metadata = match payload.metadata {
         Ok(metadata) => metadata,
         Err(broken) => return defect(id, Cause::Untranslatable, broken.to_string(), payload.data, 1),
@@ -85,15 +91,16 @@ pub(crate) fn unpack(id: EntryId, payload: Payload, ack_set: &[i64], largest: us
     let received = plain.as_ptr() == payload.data.as_ptr();
     let plain = if received && plain.len() < SLICE_FROM { Bytes::copy_from_slice(&plain) } else { plain };
     match batch_size {
-        None => single(id, metadata, plain, largest),
-        Some(size) => split(id, size, metadata.publish_time, plain, ack_set, largest),
+        None => single(id, metadata, plain, schema, largest),
+        Some(size) => split(id, size, metadata.publish_time, plain, ack_set, schema, largest),
     }
 }
 
 /// One message that an entry, or the chunks of several, hold alone.
-pub(crate) fn single(id: EntryId, metadata: MessageMetadata, plain: Bytes, largest: usize) -> Unpacked {
+fn single(id: EntryId, metadata: MessageMetadata, plain: Bytes, schema: Option<&Bytes>, largest: usize) -> Unpacked {
     let publish_time = metadata.publish_time;
-    let mut message = said(metadata).message(plain, publish_time, id.message(0));
+    let said = Said { schema: schema.cloned(), ..said(metadata) };
+    let mut message = said.message(plain, publish_time, id.message(0));
     check_size(&mut message, largest);
     Unpacked { messages: vec![message], batch_size: 1 }
 }
@@ -108,7 +115,15 @@ pub(crate) fn defective(position: Position, cause: Cause, detail: String, raw: B
     Message { key: None, value: Some(raw), headers: Default::default(), time: None, position, defect }
 }
 
-fn split(id: EntryId, size: u32, publish_time: u64, mut rest: Bytes, ack_set: &[i64], largest: usize) -> Unpacked {
+fn split(
+    id: EntryId,
+    size: u32,
+    publish_time: u64,
+    mut rest: Bytes,
+    ack_set: &[i64],
+    schema: Option<&Bytes>,
+    largest: usize,
+) -> Unpacked {
     if size == 0 {
         return defect(id, Cause::Untranslatable, "a batch that says to hold no message".to_owned(), rest, 1);
     }
@@ -117,8 +132,9 @@ fn split(id: EntryId, size: u32, publish_time: u64, mut rest: Bytes, ack_set: &[
     for index in 0..size {
         let start = rest.clone();
         match take_single(&mut rest) {
-            Some((said, payload)) => {
+            Some((mut said, payload)) => {
                 if is_unacknowledged(ack_set, index) && !said.compacted_out {
+                    said.schema = schema.cloned();
                     let mut message = said.message(payload, publish_time, id.message(index));
                     check_size(&mut message, largest);
                     messages.push(message);
@@ -230,7 +246,7 @@ mod tests {
     fn a_batch_comes_apart_into_what_was_put_in() {
         for kind in [CompressionType::None, CompressionType::Lz4, CompressionType::Zstd] {
             let sent = messages(100, 9);
-            let unpacked = unpack(ID, entry(&sent, kind), &[], LARGEST);
+            let unpacked = unpack(ID, entry(&sent, kind), &[], None, LARGEST);
             assert_eq!((unpacked.messages, unpacked.batch_size), (sent, 100));
         }
     }
@@ -239,12 +255,12 @@ mod tests {
     fn messages_that_are_acknowledged_are_left_out() {
         let sent = messages(70, 10);
         for last in [0, 3, 63, 64, 68] {
-            let unpacked = unpack(ID, entry(&sent, CompressionType::None), &ack_set_behind(last, 70), LARGEST);
+            let unpacked = unpack(ID, entry(&sent, CompressionType::None), &ack_set_behind(last, 70), None, LARGEST);
             assert_eq!(unpacked.messages, sent[last as usize + 1..]);
             assert_eq!(unpacked.batch_size, 70);
         }
         let first_word = &ack_set_behind(0, 3)[..1];
-        assert_eq!(unpack(ID, entry(&sent, CompressionType::None), first_word, LARGEST).messages, sent[1..3]);
+        assert_eq!(unpack(ID, entry(&sent, CompressionType::None), first_word, None, LARGEST).messages, sent[1..3]);
     }
 
     #[test]
@@ -263,13 +279,13 @@ mod tests {
             change(&|m| m.encryption_keys.push(EncryptionKeys::default())),
         ];
         for payload in broken {
-            let unpacked = unpack(ID, payload, &[], LARGEST);
+            let unpacked = unpack(ID, payload, &[], None, LARGEST);
             assert_eq!(unpacked.messages.len(), 1);
             let message = &unpacked.messages[0];
             assert_eq!(message.defect.as_ref().unwrap().cause, Cause::Untranslatable);
             assert_eq!(message.value.as_ref(), Some(&good.data));
         }
-        let huge = unpack(ID, change(&|m| m.uncompressed_size = Some(u32::MAX)), &[], LARGEST);
+        let huge = unpack(ID, change(&|m| m.uncompressed_size = Some(u32::MAX)), &[], None, LARGEST);
         assert_eq!(huge.messages[0].defect.as_ref().unwrap().cause, Cause::TooLarge);
     }
 
@@ -278,7 +294,7 @@ mod tests {
         let sent = messages(5, 12);
         let mut payload = entry(&sent, CompressionType::None);
         payload.data.truncate(payload.data.len() - 1);
-        let unpacked = unpack(ID, payload, &[], LARGEST);
+        let unpacked = unpack(ID, payload, &[], None, LARGEST);
         assert_eq!(unpacked.messages.len(), 5);
         assert_eq!(unpacked.messages[..4], sent[..4]);
         assert_eq!(unpacked.messages[4].position, ID.message(4));
@@ -290,7 +306,7 @@ mod tests {
     fn a_message_over_the_largest_is_a_defect_with_its_value() {
         let mut sent = messages(2, 13);
         sent[1].value = Some(Bytes::from(vec![1; 2000]));
-        let unpacked = unpack(ID, entry(&sent, CompressionType::None), &[], 1000);
+        let unpacked = unpack(ID, entry(&sent, CompressionType::None), &[], None, 1000);
         assert_eq!(unpacked.messages[0].defect, None);
         assert_eq!(unpacked.messages[1].defect.as_ref().unwrap().cause, Cause::TooLarge);
         assert_eq!(unpacked.messages[1].value, sent[1].value);
@@ -310,7 +326,7 @@ mod tests {
             if random.random_bool(0.2) {
                 metadata.num_messages_in_batch = Some(random.random());
             }
-            let unpacked = unpack(ID, Payload { metadata: Ok(metadata), data: data.into() }, &[], LARGEST);
+            let unpacked = unpack(ID, Payload { metadata: Ok(metadata), data: data.into() }, &[], None, LARGEST);
             assert!(!unpacked.messages.is_empty() && unpacked.messages.len() <= unpacked.batch_size as usize);
         }
     }

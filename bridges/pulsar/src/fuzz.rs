@@ -43,7 +43,7 @@ pub fn entries(bytes: &[u8]) {
 }
 
 fn read(id: EntryId, payload: Payload, ack_set: &[i64]) {
-    let unpacked = unpack(id, payload, ack_set, LARGEST);
+    let unpacked = unpack(id, payload, ack_set, None, LARGEST);
     let positions: Vec<_> = unpacked.messages.iter().map(|message| message.position).collect();
     assert!(positions.is_sorted_by(|a, b| a < b), "positions do not ascend");
     assert!(unpacked.messages.iter().all(|m| m.defect.is_some() || m.size() <= LARGEST), "larger than allowed");

@@ -24,6 +24,7 @@ mod policies;
 mod pool;
 mod protobuf;
 mod reader;
+mod schema;
 mod settings;
 mod sink;
 mod source;
@@ -53,7 +54,7 @@ pub fn check_options(of: OptionsOf, options: &BTreeMap<String, String>) -> Vec<W
         // They are settings of their own.
         OptionsOf::Cluster => &[],
         OptionsOf::Source => source::options::NAMES,
-        OptionsOf::Sink => sink::OPTIONS,
+        OptionsOf::Sink => sink::Options::NAMES,
     };
     let wrong = |(name, value): (&String, &String)| {
         if !known.contains(&name.as_str()) {
@@ -61,7 +62,7 @@ pub fn check_options(of: OptionsOf, options: &BTreeMap<String, String>) -> Vec<W
         }
         let one = BTreeMap::from([(name.clone(), value.clone())]);
         let problem = match of {
-            OptionsOf::Sink => sink::compression(&one).err(),
+            OptionsOf::Sink => sink::Options::parse(&one).err(),
             _ => source::options::Options::parse(&one).err().map(|fault| fault.detail),
         };
         problem.map(|problem| WrongOption::value(name, problem))

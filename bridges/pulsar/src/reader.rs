@@ -21,9 +21,10 @@ use crate::{
     cluster::Cluster,
     connection::{Connection, ConsumerEvent, RequestError, command},
     pool::Use,
+    schema::{self, Known},
     source::{
         flow::{Flow, permits},
-        options::RECEIVER_QUEUE_MOST,
+        options::{RECEIVER_QUEUE_MOST, illegal},
         unique_name,
     },
     topic::Topic,
@@ -40,6 +41,7 @@ const NOWHERE: u64 = u64::MAX;
 
 pub(crate) async fn open(cluster: Arc<Cluster>, spec: ReaderSpec) -> Result<Box<dyn Reader>, Fault> {
     let topic = Topic::of(&spec.topic)?;
+    let keep_schemas = schema::option(spec.options.get(schema::OPTION), "keep").map_err(illegal)?;
     let partitions = cluster.partitions_of(&topic).await?;
     let count = partitions.max(1);
     let (progress, heard) = mpsc::channel(WAITING);
@@ -54,6 +56,7 @@ pub(crate) async fn open(cluster: Arc<Cluster>, spec: ReaderSpec) -> Result<Box<
             from: spec.from,
             credit: (spec.buffer_bytes as u64 / u64::from(count)).max(LEAST_CREDIT),
             largest_message: spec.largest_message,
+            schemas: Known::new(keep_schemas),
             end: spec.follow.then_some(End::Never),
             resume: None,
             last: None,
@@ -77,6 +80,7 @@ struct Reading {
     /// Bytes to ask for at a time.
     credit: u64,
     largest_message: usize,
+    schemas: Known,
     /// Known once it was asked for.
     end: Option<End>,
     /// The last entry behind which nothing is open: a new consumer begins behind it.
@@ -212,12 +216,17 @@ impl Reading {
                 }
             };
             flow.arrived(permits(&message, &payload));
+            let (connection, topic) = (&consumer.connection, &self.topic);
+            if let Err(error) = self.schemas.learn(connection, topic, &payload).await {
+                return Err(self.fault(&error));
+            }
             let id = EntryId::named(&message.message_id);
             let (given_up, taken) = chunks.take(id, payload, self.largest_message);
             let mut messages: Vec<Message> = given_up.into_iter().map(|gone| gone.message).collect();
             messages.extend(match taken {
                 Taken::Entry { payload, .. } => {
-                    batch::unpack(id, payload, &message.ack_set, self.largest_message).messages
+                    let schema = self.schemas.header(&payload);
+                    batch::unpack(id, payload, &message.ack_set, schema, self.largest_message).messages
                 }
                 Taken::Broken { detail, raw, .. } => batch::defect(id, Cause::Untranslatable, detail, raw, 1).messages,
                 Taken::Open { .. } | Taken::Repeated => Vec::new(),

@@ -1,7 +1,8 @@
 //! Writes one topic: where keys go, whether the brokers answer, and the lanes.
 
+mod options;
+
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc, Weak,
         atomic::{AtomicU32, Ordering},
@@ -10,10 +11,11 @@ use std::{
 };
 
 use futures::FutureExt;
-use pulsar::message::proto::{CommandProducer, CompressionType, ServerError, base_command::Type};
+use pulsar::message::proto::{CommandProducer, ServerError, base_command::Type};
 use tokio::time::{interval, timeout};
 use trestle_core::{BoxFuture, Fault, FaultKind, Lane, LaneKey, Limits, PartitionId, Scope, Sink, SinkSpec, Why};
 
+pub(crate) use self::options::Options;
 use crate::{
     classify,
     cluster::Cluster,
@@ -31,7 +33,7 @@ pub(crate) struct PulsarSink {
     cluster: Arc<Cluster>,
     topic: Topic,
     spec: SinkSpec,
-    compression: CompressionType,
+    options: Options,
     /// 0 for a topic without partitions.
     partitions: AtomicU32,
     /// The topic's own limit of a message, where it is known.
@@ -43,8 +45,8 @@ impl PulsarSink {
     pub async fn open(cluster: Arc<Cluster>, spec: SinkSpec) -> Result<Arc<PulsarSink>, Fault> {
         let wrong = |what: String| Fault::new(FaultKind::Unavailable(Why::Down), Scope::Cluster, what);
         let topic = Topic::parse(&spec.topic).map_err(wrong)?;
-        let compression =
-            compression(&spec.options).map_err(|e| wrong(format!("the options of the topic {topic}: {e}")))?;
+        let options =
+            Options::parse(&spec.options).map_err(|e| wrong(format!("the options of the topic {topic}: {e}")))?;
         let partitions = cluster.partitions_of(&topic).await?;
         let max_message = match &cluster.admin {
             // Without permission to ask it is found out by the broker's refusal.
@@ -52,7 +54,7 @@ impl PulsarSink {
             None => None,
         };
         let partitions = AtomicU32::new(partitions);
-        let sink = Arc::new(PulsarSink { cluster, topic, spec, compression, partitions, max_message });
+        let sink = Arc::new(PulsarSink { cluster, topic, spec, options, partitions, max_message });
         tokio::spawn(watch_partitions(Arc::downgrade(&sink)));
         Ok(sink)
     }
@@ -138,30 +140,13 @@ impl Sink for PulsarSink {
             name,
             fenced: self.spec.fenced,
             send_timeout: self.spec.send_timeout,
-            compression: self.compression,
+            compression: self.options.compression,
+            restore_schemas: self.options.restore_schemas && self.spec.hop == "deliver",
             split_large: self.spec.split_large,
             max_message: self.max_message,
         };
         async move { Ok(Box::new(PulsarLane::open(spec).await?) as Box<dyn Lane>) }.boxed()
     }
-}
-
-/// Every option's name.
-pub(crate) const OPTIONS: &[&str] = &["compressionType"];
-
-/// Reads the topic's options, by the Java client's names.
-pub(crate) fn compression(options: &BTreeMap<String, String>) -> Result<CompressionType, String> {
-    let mut compression = CompressionType::None;
-    for (name, value) in options {
-        match (name.as_str(), value.to_ascii_uppercase().as_str()) {
-            ("compressionType", "NONE") => compression = CompressionType::None,
-            ("compressionType", "LZ4") => compression = CompressionType::Lz4,
-            ("compressionType", "ZSTD") => compression = CompressionType::Zstd,
-            ("compressionType", _) => return Err(format!("`compressionType: {value}`: NONE, LZ4 or ZSTD is meant")),
-            _ => return Err(format!("`{name}` is not known; there is `compressionType`")),
-        }
-    }
-    Ok(compression)
 }
 
 /// Ends with its sink.
@@ -202,22 +187,5 @@ impl Drop for Doubt {
         if let Some(connection) = self.0.take() {
             connection.abort();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn compression(options: &[(&str, &str)]) -> Result<CompressionType, String> {
-        super::compression(&options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect())
-    }
-
-    #[test]
-    fn options_have_the_java_clients_names_and_unknown_ones_are_refused() {
-        assert_eq!(compression(&[]), Ok(CompressionType::None));
-        assert_eq!(compression(&[("compressionType", "lz4")]), Ok(CompressionType::Lz4));
-        assert!(compression(&[("compressionType", "SNAPPY")]).unwrap_err().contains("LZ4"));
-        assert!(compression(&[("compression", "LZ4")]).unwrap_err().contains("compressionType"));
     }
 }

@@ -268,11 +268,11 @@ impl Owner {
             begun: AtomicBool::new(false),
         });
         let (id, events) = (PartitionId(index), self.events.clone());
-        let (queue, largest) = (self.options.receiver_queue, self.spec.largest_message);
-        if self.options.subscription_type.is_spread() {
-            tasks.spawn(SpreadPartition::new(id, subscription, orders, events, queue, largest).run());
+        let (options, largest) = (&self.options, self.spec.largest_message);
+        if options.subscription_type.is_spread() {
+            tasks.spawn(SpreadPartition::new(id, subscription, orders, events, options, largest).run());
         } else {
-            tasks.spawn(Partition::new(id, subscription, orders, events, queue, largest).run());
+            tasks.spawn(Partition::new(id, subscription, orders, events, options, largest).run());
         }
     }
 }

@@ -12,9 +12,9 @@
 //! the producer's, not the bridge's. What Trestle wrote without a time says so in the envelope and comes back without one.
 //!
 //! **What only Pulsar has.** An ordering key arrives as the last header, [`ORDERING_KEY`], and a message whose last header
-//! is called so is written with it; a delivery time arrives as the header [`DELIVER_AT`] (ms) and stays a header. Not carried:
-//! the schema's version, the producer's sequence id and the cluster a message was replicated from, which mean nothing in
-//! another topic.
+//! is called so is written with it; a delivery time arrives as the header [`DELIVER_AT`] (ms) and stays a header; for a schema
+//! see [`schema`](crate::schema). Not carried: the producer's sequence id and the cluster a message was replicated from, which
+//! mean nothing in another topic.
 
 use std::borrow::Cow;
 
@@ -26,6 +26,7 @@ use trestle_core::{Cause, Defect, Header, Headers, Message, Position};
 use crate::{
     envelope::{self, BASE64, Envelope, Time},
     protobuf::{Field, Malformed, key_value, put_bytes, put_key_value, put_number, take_field},
+    schema,
 };
 
 /// Header that carries a Pulsar message's ordering key.
@@ -147,6 +148,8 @@ pub(crate) struct Said {
     pub ordering_key: Option<Bytes>,
     pub event_time: u64,
     pub deliver_at: Option<i64>,
+    /// The header of the entry's schema.
+    pub schema: Option<Bytes>,
     pub null_value: bool,
     /// Of a message in a batch.
     pub payload_size: u64,
@@ -203,6 +206,9 @@ impl Said {
         let mut headers = envelope.merge(self.headers);
         if let Some(time) = self.deliver_at {
             headers.push(Bytes::from_static(DELIVER_AT.as_bytes()), Some(Bytes::from(time.to_string())));
+        }
+        if let Some(schema) = self.schema {
+            headers.push(Bytes::from_static(schema::NAME.as_bytes()), Some(schema));
         }
         if let Some(key) = self.ordering_key {
             headers.push(Bytes::from_static(ORDERING_KEY.as_bytes()), Some(key));

@@ -122,6 +122,7 @@ fn request_id(it: &BaseCommand) -> Option<u64> {
         .or(it.consumer_stats_response.as_ref().map(|r| r.request_id))
         .or(it.get_topics_of_namespace_response.as_ref().map(|r| r.request_id))
         .or(it.get_schema_response.as_ref().map(|r| r.request_id))
+        .or(it.get_or_create_schema_response.as_ref().map(|r| r.request_id))
 }
 
 /// Resolves at a stop at least as hard as `least`.

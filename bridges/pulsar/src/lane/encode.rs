@@ -14,6 +14,7 @@ use crate::{
     compress::compress,
     connection::command,
     frame::{self, Encoded, SEND_OVERHEAD},
+    schema::Restored,
     translate::{fill_metadata, put_single},
 };
 
@@ -54,45 +55,42 @@ pub(super) struct Plan {
 
 impl Encoder {
     /// Encodes messages under ascending sequence ids from `sequence` on, and moves it past them.
-    pub fn plan<'a>(&self, sequence: &mut u64, messages: impl ExactSizeIterator<Item = &'a Message>) -> Plan {
+    pub fn plan<'a>(
+        &self,
+        sequence: &mut u64,
+        messages: impl ExactSizeIterator<Item = &'a Message>,
+        schemas: &Restored,
+    ) -> Plan {
         let mut plan = Plan::default();
-        if messages.len() == 1 {
-            // Alone it travels without a batch around it.
-            for message in messages {
-                self.single(&mut plan, sequence, message);
-            }
-            return plan;
-        }
+        // Alone it travels without a batch around it.
+        let alone = messages.len() == 1;
         let limit = BATCH_BYTES.min(self.max_message.saturating_sub(BATCH_METADATA_ROOM));
-        let mut batch = Batch { sequence: *sequence, messages: 0, payload: BytesMut::new() };
+        let mut batch = Batch { sequence: *sequence, messages: 0, schema: &[], payload: BytesMut::new() };
         for message in messages {
-            let before = batch.payload.len();
+            let (message, schema) = match schemas.of(message) {
+                Ok(typed) => typed,
+                Err(fault) => {
+                    plan.refused = Some(fault);
+                    break;
+                }
+            };
+            if schema != batch.schema {
+                self.finish(&mut plan, &mut batch);
+                batch.schema = schema;
+            }
             // What cannot fit is not copied to find that out.
             let hopeless = message.value.as_ref().is_some_and(|value| value.len() > limit);
-            if !hopeless {
-                if batch.messages == 0 {
-                    batch.sequence = *sequence;
-                }
-                put_single(&mut batch.payload, message, *sequence);
-                if batch.payload.len() <= limit {
-                    batch.messages += 1;
-                    *sequence += 1;
-                    continue;
-                }
-                batch.payload.truncate(before);
+            if !alone
+                && !hopeless
+                && (batch.add(&message, sequence, limit) || {
+                    self.finish(&mut plan, &mut batch);
+                    batch.add(&message, sequence, limit)
+                })
+            {
+                continue;
             }
             self.finish(&mut plan, &mut batch);
-            if !hopeless {
-                batch.sequence = *sequence;
-                put_single(&mut batch.payload, message, *sequence);
-                if batch.payload.len() <= limit {
-                    batch.messages = 1;
-                    *sequence += 1;
-                    continue;
-                }
-                batch.payload.clear();
-            }
-            self.single(&mut plan, sequence, message);
+            self.single(&mut plan, sequence, &message, schema);
             if plan.refused.is_some() {
                 return plan;
             }
@@ -102,12 +100,12 @@ impl Encoder {
     }
 
     /// Ends the batch, and empties it.
-    fn finish(&self, plan: &mut Plan, batch: &mut Batch) {
+    fn finish(&self, plan: &mut Plan, batch: &mut Batch<'_>) {
         let (sequence, messages) = (batch.sequence, mem::take(&mut batch.messages));
         if messages == 0 {
             return;
         }
-        let mut metadata = self.metadata(sequence);
+        let mut metadata = self.metadata(sequence, batch.schema);
         let body = self.compressed(&mut metadata, mem::take(&mut batch.payload).freeze());
         let highest = sequence + messages as u64 - 1;
         metadata.highest_sequence_id = Some(highest);
@@ -127,8 +125,8 @@ impl Encoder {
     }
 
     /// A message in a frame of its own, or in as many as it needs.
-    fn single(&self, plan: &mut Plan, sequence: &mut u64, message: &Message) {
-        let mut metadata = self.metadata(*sequence);
+    fn single(&self, plan: &mut Plan, sequence: &mut u64, message: &Message, schema: &[u8]) {
+        let mut metadata = self.metadata(*sequence, schema);
         fill_metadata(&mut metadata, message);
         let body = self.compressed(&mut metadata, message.value.clone().unwrap_or_default());
         let send = CommandSend { producer_id: self.producer_id, sequence_id: *sequence, ..Default::default() };
@@ -175,12 +173,13 @@ impl Encoder {
         Some(frames.collect())
     }
 
-    fn metadata(&self, sequence_id: u64) -> MessageMetadata {
+    fn metadata(&self, sequence_id: u64, schema: &[u8]) -> MessageMetadata {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         MessageMetadata {
             producer_name: self.name.clone(),
             sequence_id,
             publish_time: now.as_millis() as u64,
+            schema_version: (!schema.is_empty()).then(|| schema.to_vec()),
             ..Default::default()
         }
     }
@@ -211,10 +210,32 @@ impl Encoder {
     }
 }
 
-struct Batch {
+/// Messages that are to share an entry: all of one schema.
+struct Batch<'s> {
+    /// That of the first message.
     sequence: u64,
     messages: usize,
+    /// The version; empty without one.
+    schema: &'s [u8],
     payload: BytesMut,
+}
+
+impl Batch<'_> {
+    /// Takes a message in under the next sequence id, unless the batch would be larger than `limit`.
+    fn add(&mut self, message: &Message, sequence: &mut u64, limit: usize) -> bool {
+        let before = self.payload.len();
+        put_single(&mut self.payload, message, *sequence);
+        if self.payload.len() > limit {
+            self.payload.truncate(before);
+            return false;
+        }
+        if self.messages == 0 {
+            self.sequence = *sequence;
+        }
+        self.messages += 1;
+        *sequence += 1;
+        true
+    }
 }
 
 fn to_send(send: CommandSend) -> BaseCommand {
@@ -226,6 +247,7 @@ mod tests {
     use trestle_core::{FaultKind, Position};
 
     use super::*;
+    use crate::schema;
 
     const MAX: usize = 20_000;
 
@@ -242,7 +264,7 @@ mod tests {
     fn plan(encoder: &Encoder, sizes: &[usize]) -> (Plan, u64) {
         let messages: Vec<_> = sizes.iter().map(|size| message(*size)).collect();
         let mut sequence = 100;
-        let plan = encoder.plan(&mut sequence, messages.iter());
+        let plan = encoder.plan(&mut sequence, messages.iter(), &Restored::new(false));
         (plan, sequence)
     }
 
@@ -303,8 +325,31 @@ mod tests {
         let mut message = message(10);
         message.headers.push("big", Some(Bytes::from("x".repeat(MAX))));
         let mut sequence = 0;
-        let plan = encoder(true).plan(&mut sequence, [message].iter());
+        let plan = encoder(true).plan(&mut sequence, [message].iter(), &Restored::new(false));
         assert!(plan.parts.is_empty() && plan.refused.is_some());
+    }
+
+    #[test]
+    fn a_batch_is_cut_where_the_schema_changes_and_before_one_that_is_refused() {
+        let message = |schema: Option<&'static str>| {
+            let mut message = message(10);
+            schema.map(|schema| message.headers.push(schema::NAME, Some(Bytes::from(schema))));
+            message
+        };
+        let known = [("a", Ok(1)), ("b", Ok(2)), ("bad", Err("no"))];
+        let schemas = Restored::knowing(&known);
+        let order = [None, Some("a"), Some("a"), Some("b"), None, None, Some("bad"), Some("a")];
+        let messages: Vec<_> = order.into_iter().map(message).collect();
+        let mut sequence = 100;
+        let plan = encoder(false).plan(&mut sequence, messages.iter(), &schemas);
+        assert_eq!(shape(&plan), [(100, 1, 1), (101, 2, 1), (103, 1, 1), (104, 2, 1)]);
+        assert_eq!(plan.refused.unwrap().detail, "no");
+        let version = |part: &Planned| {
+            let command = u32::from_be_bytes(part.frames[0].head[4..8].try_into().unwrap()) as usize;
+            let metadata = &part.frames[0].head[8 + command + 10..];
+            MessageMetadata::decode(metadata).unwrap().schema_version
+        };
+        assert_eq!(plan.parts.iter().map(version).collect::<Vec<_>>(), [None, Some(vec![1]), Some(vec![2]), None]);
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub(crate) struct LaneSpec {
     pub fenced: bool,
     pub send_timeout: Duration,
     pub compression: CompressionType,
+    /// Schemas that messages bring are registered with the topic.
+    pub restore_schemas: bool,
     pub split_large: bool,
     /// The topic's own limit, when it is lower than the broker's.
     pub max_message: Option<usize>,

@@ -16,7 +16,12 @@ use super::{
     opening::{ANSWER_TIMEOUT, LaneSpec, OPEN_TIMEOUT, Producer},
     repeats::Repeats,
 };
-use crate::{classify, connection::ProducerEvent, frame::Encoded};
+use crate::{
+    classify,
+    connection::ProducerEvent,
+    frame::Encoded,
+    schema::{Restored, unregistered},
+};
 
 pub(super) struct Task {
     spec: LaneSpec,
@@ -35,6 +40,7 @@ pub(super) struct Task {
     /// Something of the lane was not stored this often.
     failures: u64,
     repeats: Repeats,
+    schemas: Restored,
     /// How often the end of the topic could not be read since it was to be.
     looks: u32,
     /// The entry of the last receipt.
@@ -61,6 +67,7 @@ impl Task {
     pub async fn open(spec: LaneSpec, jobs: mpsc::Receiver<Job>) -> Result<Task, Fault> {
         let mut task = Task {
             due: Box::pin(sleep(spec.send_timeout)),
+            schemas: Restored::new(spec.restore_schemas),
             spec,
             jobs,
             closing: false,
@@ -126,17 +133,25 @@ impl Task {
             self.failures += 1;
             send.rest = Rest::AllRefused(fault);
         } else if let Some(producer) = &self.producer {
-            send.skipped = self.repeats.skip(&send.unit);
-            let fresh: Vec<_> = send.unit.iter().flat_map(Slice::iter).skip(send.skipped).collect();
-            let Plan { parts, refused } = producer.encoder.plan(&mut self.next_sequence, fresh.into_iter());
-            for part in parts {
-                let (sequence, messages, waiting) = (part.sequence, part.messages, part.frames.len());
-                send.parts.push_back(Part { sequence, messages, waiting, written: false, fate: None });
-                self.unwritten.extend(part.frames.into_iter().map(|frame| (sequence, frame)));
-            }
-            if let Some(fault) = refused {
+            let all = || send.unit.iter().flat_map(Slice::iter);
+            let (connection, topic) = (&producer.connection, &self.spec.topic);
+            if let Err(error) = self.schemas.register(connection, topic, all()).await {
                 self.failures += 1;
-                send.rest = Rest::Refused(fault);
+                send.rest = Rest::AllRefused(unregistered(topic, &error));
+            } else {
+                send.skipped = self.repeats.skip(&send.unit);
+                let fresh: Vec<_> = all().skip(send.skipped).collect();
+                let fresh = fresh.into_iter();
+                let Plan { parts, refused } = producer.encoder.plan(&mut self.next_sequence, fresh, &self.schemas);
+                for part in parts {
+                    let (sequence, messages, waiting) = (part.sequence, part.messages, part.frames.len());
+                    send.parts.push_back(Part { sequence, messages, waiting, written: false, fate: None });
+                    self.unwritten.extend(part.frames.into_iter().map(|frame| (sequence, frame)));
+                }
+                if let Some(fault) = refused {
+                    self.failures += 1;
+                    send.rest = Rest::Refused(fault);
+                }
             }
         }
         if self.flight.is_empty() {

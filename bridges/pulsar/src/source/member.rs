@@ -14,7 +14,11 @@ use super::{
     orders::{Open, Orders},
     pace::Backoff,
 };
-use crate::connection::{ConsumerEvent, RequestError};
+use crate::{
+    connection::{ConsumerEvent, RequestError},
+    frame::Payload,
+    schema::Known,
+};
 
 /// Frames taken at once at most.
 pub(super) const FRAMES: usize = 64;
@@ -107,6 +111,16 @@ impl<A> Member<A> {
             answer(acking.commits, Err(&fault));
         }
         self.complain(fault);
+    }
+
+    /// Has `schemas` know the schema of an entry. Without it the entry cannot be handed out; the error says why.
+    pub async fn learn(&mut self, schemas: &mut Known, payload: &Payload) -> Result<(), String> {
+        let Some(consumer) = &self.consumer else { return Ok(()) };
+        let topic = &self.subscription.topic;
+        schemas
+            .learn(&consumer.connection, topic, payload)
+            .await
+            .map_err(|error| format!("asking for a schema: {error}"))
     }
 
     /// A commit cannot be made for want of a consumer.

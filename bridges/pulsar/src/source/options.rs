@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use pulsar::message::proto::command_subscribe::SubType;
 use trestle_core::{Cause, Fault, FaultKind, Scope};
 
+use crate::schema;
+
 /// Messages that may be on their way for a partition unless `receiverQueueSize` says otherwise.
 pub(super) const RECEIVER_QUEUE: u32 = 100;
 /// As many as these bytes hold where messages are small.
@@ -14,7 +16,7 @@ pub(crate) const RECEIVER_QUEUE_MOST: u32 = 1_000;
 
 /// Every name.
 pub(crate) const NAMES: &[&str] =
-    &["receiverQueueSize", "subscriptionType", "ackTimeoutMillis", "negativeAckRedeliveryDelayMicros"];
+    &["receiverQueueSize", "subscriptionType", "ackTimeoutMillis", "negativeAckRedeliveryDelayMicros", schema::OPTION];
 
 /// Who of a group reads a partition, and what order then means.
 ///
@@ -75,10 +77,18 @@ impl SubscriptionType {
 ///   never asked for, so no timer could find anything. Taken for the sake of its name, and without effect.
 /// - `negativeAckRedeliveryDelayMicros`: how long a message that was given back waits where order does not matter. Here what is
 ///   given back comes again by another consumer in place of the one before, at this source's pace. Without effect as well.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+/// - `trestle.schema`: `keep` (the default) has the schema of typed messages travel as a header, `leave` does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Options {
     pub receiver_queue: Option<u32>,
     pub subscription_type: SubscriptionType,
+    pub keep_schemas: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { receiver_queue: None, subscription_type: SubscriptionType::default(), keep_schemas: true }
+    }
 }
 
 impl Options {
@@ -97,6 +107,7 @@ impl Options {
                     let wrong = || illegal(format!("`{name}: {value}` is none of {names}"));
                     parsed.subscription_type = SubscriptionType::parse(value).ok_or_else(wrong)?;
                 }
+                schema::OPTION => parsed.keep_schemas = schema::option(Some(value), "keep").map_err(illegal)?,
                 "ackTimeoutMillis" | "negativeAckRedeliveryDelayMicros" => drop(number()?),
                 _ => {
                     let known = NAMES.join(", ");
@@ -108,7 +119,7 @@ impl Options {
     }
 }
 
-pub(super) fn illegal(detail: String) -> Fault {
+pub(crate) fn illegal(detail: String) -> Fault {
     Fault::new(FaultKind::Rejected(Cause::IllegalProperty), Scope::Cluster, detail)
 }
 
@@ -125,10 +136,16 @@ mod tests {
         assert_eq!(parse("receiverQueueSize", "7").unwrap().receiver_queue, Some(7));
         assert_eq!(parse("ackTimeoutMillis", "30000").unwrap(), Options::default());
         for name in NAMES {
-            let value = if *name == "subscriptionType" { "Shared" } else { "1" };
+            let value = match *name {
+                "subscriptionType" => "Shared",
+                schema::OPTION => "leave",
+                _ => "1",
+            };
             assert!(parse(name, value).is_ok(), "{name}");
         }
-        for (name, value) in [("receiverQueueSize", "0"), ("receiverQueueSize", "x"), ("receiverqueuesize", "1")] {
+        for (name, value) in
+            [("receiverQueueSize", "0"), ("receiverQueueSize", "x"), ("receiverqueuesize", "1"), (schema::OPTION, "no")]
+        {
             assert!(parse(name, value).unwrap_err().detail.contains(name), "{name}");
         }
     }

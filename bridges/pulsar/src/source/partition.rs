@@ -20,6 +20,7 @@ use trestle_core::{BoxFuture, Done, Event, Fault, PartitionId, Position, Restart
 use super::{
     consumer::{Consumer, Subscription},
     member::{FRAMES, Member, heard, ready},
+    options::Options,
     orders::Orders,
     pace::Pace,
     reading::Reading,
@@ -86,13 +87,13 @@ impl Partition {
         subscription: Arc<Subscription>,
         orders: Arc<Orders>,
         events: mpsc::Sender<Result<Event, Fault>>,
-        receiver_queue: Option<u32>,
+        options: &Options,
         largest_message: usize,
     ) -> Self {
         Partition {
             id,
             member: Member::new(subscription, orders, events),
-            reading: Reading::new(receiver_queue, largest_message),
+            reading: Reading::new(options, largest_message),
             role: Role::Standby,
             active: false,
             seeking: None,
@@ -169,6 +170,9 @@ impl Partition {
                     Role::Assigned(assignment) => assignment.is_reading(),
                     _ => false,
                 };
+                if wanted && let Err(why) = self.member.learn(&mut self.reading.schemas, &payload).await {
+                    return self.disconnected(&why);
+                }
                 if let Err(gone) = self.reading.take(message, payload, wanted) {
                     self.gone(gone).await;
                 }

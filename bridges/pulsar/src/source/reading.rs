@@ -8,6 +8,7 @@ use trestle_core::{Batch, Cause, Message, Position, Tracker};
 use super::{
     flow::{Flow, permits},
     held::Held,
+    options::Options,
     seen::Seen,
 };
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
     batch::{self, EntryId, Unpacked},
     chunks::{Chunks, Taken},
     frame::Payload,
+    schema::Known,
 };
 
 /// Beyond its credit a partition holds one entry, or as many small ones as this.
@@ -22,6 +24,7 @@ const HELD_BYTES: usize = 128 << 10;
 
 pub(super) struct Reading {
     pub flow: Flow,
+    pub schemas: Known,
     /// What is acknowledged of the assignment.
     pub acks: Acks,
     pub seen: Seen,
@@ -42,9 +45,10 @@ pub(super) struct Gone {
 }
 
 impl Reading {
-    pub fn new(receiver_queue: Option<u32>, largest_message: usize) -> Self {
+    pub fn new(options: &Options, largest_message: usize) -> Self {
         Reading {
-            flow: Flow::new(receiver_queue),
+            flow: Flow::new(options.receiver_queue),
+            schemas: Known::new(options.keep_schemas),
             acks: Acks::default(),
             seen: Seen::default(),
             missed: false,
@@ -111,7 +115,8 @@ impl Reading {
                 if let Some(first) = first {
                     self.acks.chunked(first, Some(id.message(0)));
                 }
-                batch::unpack(id, payload, &message.ack_set, self.largest_message)
+                let schema = self.schemas.header(&payload).cloned();
+                batch::unpack(id, payload, &message.ack_set, schema.as_ref(), self.largest_message)
             }
             Taken::Broken { first, detail, raw } => {
                 self.acks.chunked(first, Some(id.message(0)));
@@ -158,7 +163,7 @@ mod tests {
     }
 
     fn reading() -> (Reading, Arc<Tracker>) {
-        (Reading::new(None, 1 << 20), Tracker::new(PartitionId(0), || {}))
+        (Reading::new(&Options::default(), 1 << 20), Tracker::new(PartitionId(0), || {}))
     }
 
     fn take(reading: &mut Reading, entry: u64, bytes: usize) -> Result<(), Gone> {

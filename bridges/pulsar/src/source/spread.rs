@@ -21,6 +21,7 @@ use self::{acks::Due, reading::Reading};
 use super::{
     consumer::{Consumer, Subscription},
     member::{FRAMES, Member, heard, ready},
+    options::Options,
     orders::Orders,
     pace::Pace,
 };
@@ -61,13 +62,13 @@ impl SpreadPartition {
         subscription: Arc<Subscription>,
         orders: Arc<Orders>,
         events: mpsc::Sender<Result<Event, Fault>>,
-        receiver_queue: Option<u32>,
+        options: &Options,
         largest_message: usize,
     ) -> Self {
         let wake = orders.clone();
         SpreadPartition {
             member: Member::new(subscription, orders, events),
-            reading: Reading::new(receiver_queue, largest_message),
+            reading: Reading::new(options, largest_message),
             tracker: Tracker::unordered(id, move || wake.wake.notify_one()),
             assigned: false,
             started: false,
@@ -85,7 +86,11 @@ impl SpreadPartition {
             }
             match self.woken(&mut frames).await {
                 Woken::Heard(0) => self.member.disconnected("the connection was lost"),
-                Woken::Heard(_) => frames.drain(..).for_each(|event| self.hear(event)),
+                Woken::Heard(_) => {
+                    for event in frames.drain(..) {
+                        self.hear(event).await;
+                    }
+                }
                 Woken::Opened(opened) => self.opened(opened).await,
                 Woken::Acknowledged(answered) => self.answered(answered),
                 Woken::Ordered => {
@@ -117,7 +122,7 @@ impl SpreadPartition {
         }
     }
 
-    fn hear(&mut self, event: ConsumerEvent) {
+    async fn hear(&mut self, event: ConsumerEvent) {
         // What is left was said to a consumer that is given up.
         if self.member.consumer.is_none() {
             return;
@@ -126,6 +131,9 @@ impl SpreadPartition {
             ConsumerEvent::Message(message, payload) => {
                 self.member.backoff.reset();
                 let wanted = self.started && self.tracker.is_running();
+                if wanted && let Err(why) = self.member.learn(&mut self.reading.schemas, &payload).await {
+                    return self.member.disconnected(&why);
+                }
                 self.reading.take(message, payload, wanted);
             }
             ConsumerEvent::Active(_) => {}

@@ -6,4 +6,5 @@ mod native;
 mod nine;
 mod ring;
 mod routes;
+mod schemas;
 mod site;

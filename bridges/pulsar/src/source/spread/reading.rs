@@ -9,10 +9,11 @@ use super::acks::Acks;
 use crate::{
     batch::{self, EntryId},
     frame::Payload,
+    schema::Known,
     source::{
         flow::{Flow, permits},
         held::Held,
-        options::RECEIVER_QUEUE_BYTES,
+        options::{Options, RECEIVER_QUEUE_BYTES},
     },
 };
 
@@ -22,6 +23,7 @@ const HELD_BYTES: usize = RECEIVER_QUEUE_BYTES as usize;
 
 pub(super) struct Reading {
     pub flow: Flow,
+    pub schemas: Known,
     pub acks: Acks,
     /// Entries were dropped: they come with another consumer.
     pub missed: bool,
@@ -30,9 +32,10 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    pub fn new(receiver_queue: Option<u32>, largest_message: usize) -> Self {
+    pub fn new(options: &Options, largest_message: usize) -> Self {
         Reading {
-            flow: Flow::held_back(receiver_queue),
+            flow: Flow::held_back(options.receiver_queue),
+            schemas: Known::new(options.keep_schemas),
             acks: Acks::default(),
             missed: false,
             held: Held::default(),
@@ -66,7 +69,10 @@ impl Reading {
         let id = EntryId::named(&message.message_id);
         let mut unpacked = match chunk(&payload) {
             Some(detail) => batch::defect(id, Cause::Untranslatable, detail, payload.data, 1),
-            None => batch::unpack(id, payload, &message.ack_set, self.largest_message),
+            None => {
+                let schema = self.schemas.header(&payload).cloned();
+                batch::unpack(id, payload, &message.ack_set, schema.as_ref(), self.largest_message)
+            }
         };
         self.flow.measure(unpacked.messages.iter().map(Message::size).sum());
         self.acks.read(id, unpacked.batch_size, &mut unpacked.messages);
@@ -111,7 +117,7 @@ mod tests {
     }
 
     fn reading() -> (Reading, Arc<Tracker>) {
-        (Reading::new(None, 4 << 20), Tracker::unordered(PartitionId(0), || {}))
+        (Reading::new(&Options::default(), 4 << 20), Tracker::unordered(PartitionId(0), || {}))
     }
 
     fn entries(batch: &Batch) -> Vec<u64> {
