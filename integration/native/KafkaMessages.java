@@ -15,11 +15,20 @@ import org.apache.kafka.common.header.internals.RecordHeaders;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
-/** `read SERVERS TOPIC` prints what a topic holds, `write SERVERS TOPIC` what it wrote: one line a message, in order. */
+/**
+ * `read SERVERS TOPIC` prints what a topic holds, `write SERVERS TOPIC` what it wrote: one line a message, in order. `place SERVERS TOPIC`
+ * writes messages that have nothing but a key to where the client itself puts them.
+ */
 public final class KafkaMessages {
     public static void main(String[] args) throws Exception {
         if (args[0].equals("read")) {
             read(args[1], args[2]);
+        } else if (args[0].equals("place")) {
+            try (KafkaProducer<byte[], byte[]> producer = producer(Map.of("bootstrap.servers", args[1]))) {
+                for (byte[] key : Line.keys()) {
+                    producer.send(new ProducerRecord<>(args[2], key, new byte[0]));
+                }
+            }
         } else {
             write(args[1], args[2]);
         }

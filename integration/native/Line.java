@@ -1,6 +1,8 @@
 import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HexFormat;
+import java.util.List;
 import java.util.Map;
 
 /** One message as one line of JSON. Bytes are hex, so that nothing has to be escaped. */
@@ -45,6 +47,24 @@ final class Line {
 
     void print() {
         System.out.println(out + "}");
+    }
+
+    /** 200 keys of many lengths, some of them no text. */
+    static List<byte[]> keys() {
+        List<byte[]> keys = new ArrayList<>();
+        for (int at = 0; at < 200; at++) {
+            String text = at % 3 == 0 ? "order-" + at : at % 3 == 1 ? "名前 " + at * 7919 : "k".repeat(at) + at;
+            byte[] key = utf8(text);
+            if (at % 10 == 9) {
+                key[0] = (byte) 0xff;
+            }
+            keys.add(key);
+        }
+        return keys;
+    }
+
+    static boolean isText(byte[] key) {
+        return key[0] != (byte) 0xff;
     }
 
     private static String hex(byte[] value) {

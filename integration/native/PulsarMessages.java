@@ -10,12 +10,21 @@ import org.apache.pulsar.client.api.Reader;
 import org.apache.pulsar.client.api.Schema;
 import org.apache.pulsar.client.api.TypedMessageBuilder;
 
-/** `read URL TOPIC` prints what a topic holds, `write URL TOPIC` what it wrote into its only partition: one line a message. */
+/**
+ * `read URL TOPIC` prints what a topic holds, `write URL TOPIC` what it wrote into its only partition: one line a message. `place URL
+ * TOPIC` writes messages that have nothing but a key to where the client itself puts them.
+ */
 public final class PulsarMessages {
     public static void main(String[] args) throws Exception {
         try (PulsarClient client = PulsarClient.builder().serviceUrl(args[1]).build()) {
             if (args[0].equals("read")) {
                 read(client, args[2]);
+            } else if (args[0].equals("place")) {
+                try (Producer<byte[]> producer = client.newProducer(Schema.BYTES).topic(args[2]).create()) {
+                    for (byte[] key : Line.keys()) {
+                        (Line.isText(key) ? producer.newMessage().key(text(key)) : producer.newMessage().keyBytes(key)).value(new byte[0]).send();
+                    }
+                }
             } else {
                 write(client, args[2]);
             }

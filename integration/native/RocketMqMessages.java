@@ -6,16 +6,22 @@ import java.util.TreeMap;
 import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
 import org.apache.rocketmq.client.consumer.PullResult;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.client.producer.selector.SelectMessageQueueByHash;
 import org.apache.rocketmq.common.compression.CompressionType;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
 
-/** `read NAMESRV TOPIC` prints what a topic holds, `write NAMESRV TOPIC` what it wrote into queue 0: one line a message. */
+/**
+ * `read NAMESRV TOPIC` prints what a topic holds, `write NAMESRV TOPIC` what it wrote into queue 0: one line a message. `place NAMESRV TOPIC`
+ * writes messages that have nothing but a key to where the client's own selector puts them.
+ */
 public final class RocketMqMessages {
     public static void main(String[] args) throws Exception {
         if (args[0].equals("read")) {
             read(args[1], args[2]);
+        } else if (args[0].equals("place")) {
+            place(args[1], args[2]);
         } else {
             write(args[1], args[2]);
         }
@@ -40,6 +46,21 @@ public final class RocketMqMessages {
                 }
             }
         }
+    }
+
+    private static void place(String namesrv, String topic) throws Exception {
+        DefaultMQProducer producer = new DefaultMQProducer("native-place");
+        producer.setNamesrvAddr(namesrv);
+        producer.start();
+        for (byte[] key : Line.keys()) {
+            if (Line.isText(key)) {
+                String text = new String(key, java.nio.charset.StandardCharsets.UTF_8);
+                Message message = new Message(topic, new byte[] {0});
+                message.setKeys(text);
+                producer.send(message, new SelectMessageQueueByHash(), text);
+            }
+        }
+        producer.shutdown();
     }
 
     private static void write(String namesrv, String topic) throws Exception {

@@ -333,7 +333,9 @@ mod tests {
     fn a_batch_is_cut_where_the_schema_changes_and_before_one_that_is_refused() {
         let message = |schema: Option<&'static str>| {
             let mut message = message(10);
-            schema.map(|schema| message.headers.push(schema::NAME, Some(Bytes::from(schema))));
+            if let Some(schema) = schema {
+                message.headers.push(schema::NAME, Some(Bytes::from(schema)));
+            }
             message
         };
         let known = [("a", Ok(1)), ("b", Ok(2)), ("bad", Err("no"))];

@@ -97,16 +97,19 @@ impl Natives {
 
     /// `what`: read or write.
     async fn run(&self, what: &str, topic: &Topic) -> Result<Vec<Seen>> {
+        self.lines(what, topic).await?.into_iter().map(Seen::read).collect()
+    }
+
+    async fn lines(&self, what: &str, topic: &Topic) -> Result<Vec<Value>> {
         let Brokers { kafka, pulsar, rocketmq, .. } = self.site.brokers;
-        let lines = match topic.protocol {
+        match topic.protocol {
             Protocol::Kafka => self.kafka.run(&[what, &kafka.servers, &topic.name]).await,
             Protocol::Pulsar => self.pulsar.run(&[what, &pulsar.url, &topic.name]).await,
             Protocol::RocketMq => {
                 let inside = rocketmq.broker.exec(&["printenv", "NAMESRV"]).await?;
                 self.rocketmq.run(&[what, &inside, &topic.name]).await
             }
-        };
-        lines?.into_iter().map(Seen::read).collect()
+        }
     }
 }
 
@@ -273,6 +276,33 @@ async fn what_native_clients_write_arrives_with_all_that_they_said() -> Result<(
         }
     }
     bridge.fine();
+    Ok(())
+}
+
+/// A client that computes where a key's messages are has to find them there, whoever wrote them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_placed_where_native_clients_place_them() -> Result<()> {
+    let natives = Natives::shared().await?;
+    let site = &natives.site;
+    let run = unique("native-place");
+    for protocol in Protocol::ALL {
+        let topic = protocol.topic(&format!("{run}-{}", protocol.name())).of_any_time();
+        site.make(&topic, 7).await?;
+        natives.lines("place", &topic).await?;
+        let (sink, placed) = (site.sink(&topic).await?, site.read(&topic).await?);
+        let all: usize = placed.values().map(Vec::len).sum();
+        ensure!(all >= 180 && placed.len() == 7, "{all} messages in {} partitions", placed.len());
+        for (partition, messages) in placed {
+            for message in messages {
+                let key = message.key.context("a message without its key")?;
+                ensure!(
+                    sink.place(&key).0 == partition,
+                    "{protocol:?}: {key:?} is in {partition}, not {:?}",
+                    sink.place(&key)
+                );
+            }
+        }
+    }
     Ok(())
 }
 
