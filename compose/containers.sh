@@ -1,7 +1,17 @@
 # Sourced by compose/demo: Compose, and waiting with a deadline, a sign of life and, when it was in vain, somebody's last words.
 # shellcheck shell=bash
 
+# What Trestle's API asks for: made once, and kept where only its owner reads it. Compose wants it also to remove what it started.
+admin_token() {
+  [ -z "${TRESTLE_TOKEN:-}" ] || return 0
+  mkdir -p "$cache"
+  if [ ! -s "$cache/token" ]; then (umask 077 && od -An -vtx1 -N32 /dev/urandom | tr -d ' \n' > "$cache/token"); fi
+  TRESTLE_TOKEN=$(cat "$cache/token")
+  export TRESTLE_TOKEN
+}
+
 compose() { # COMMAND...
+  admin_token
   # (two words, where Compose is docker's subcommand)
   $compose -p "$project" -f compose/compose.yaml $([ "$images" = official ] || echo "-f compose/compose.local.yaml") "$@"
 }

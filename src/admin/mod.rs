@@ -1,7 +1,14 @@
 //! HTTP for operators: health, readiness, metrics, and the API.
 
 mod api;
+mod audit;
+mod auth;
+mod guard;
 pub mod metrics;
+mod origin;
+mod problem;
+#[cfg(test)]
+mod rig;
 
 use std::{io::ErrorKind, net::SocketAddr, sync::Arc};
 
@@ -19,7 +26,7 @@ use tokio::{
     time::{Duration, Instant, sleep},
 };
 
-pub use self::api::Api;
+pub use self::{api::Api, auth::Attempts};
 use crate::supervisor::Statuses;
 
 /// What the pages are made of.
@@ -31,6 +38,8 @@ pub struct Admin {
     /// Where it is served.
     pub listen: SocketAddr,
     pub api: Arc<Api>,
+    /// What was refused.
+    pub attempts: Arc<Attempts>,
 }
 
 /// What is served under one path.
@@ -76,7 +85,7 @@ fn router(admin: Admin) -> Router {
     let pages = pages().into_iter().fold(Router::new(), |router, page| router.route(page.path, page.handler));
     pages
         .fallback(api::nothing_here)
-        .layer(middleware::from_fn_with_state(admin.clone(), api::guarded))
+        .layer(middleware::from_fn_with_state(admin.clone(), guard::guarded))
         .with_state(admin)
 }
 
@@ -115,7 +124,7 @@ mod tests {
         let table =
             crate::config::check(std::path::Path::new("t"), "clusters: {}\nroutes: {}", &|_| None).table.unwrap();
         let api = Arc::new(Api::new(watch::channel(Arc::new(table)).1, watch::channel(false).1));
-        (Admin { statuses, metrics, listen: ([127, 0, 0, 1], 9464).into(), api }, sender)
+        (Admin { statuses, metrics, listen: ([127, 0, 0, 1], 9464).into(), api, attempts: Arc::default() }, sender)
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use super::{Exit, check};
 use crate::{
     admin::{self, Admin, Api},
     clusters,
-    config::{Table, Watch},
+    config::{Auth, Table, Watch, is_loopback},
     supervisor::{self, Supervisor},
 };
 
@@ -51,7 +51,11 @@ async fn carry(table: Table, files: Watch) -> Result<(), String> {
     let mut supervisor = Supervisor::start(&table, Box::new(connect))?;
     tracing::info!(table = %table.file.display(), routes = table.routes.len(), admin = %table.listen, version = env!("CARGO_PKG_VERSION"), "running");
     let api = Arc::new(Api::new(supervisor.table(), stopping.clone()));
-    let admin = Admin { statuses: supervisor.statuses(), metrics: metrics.clone(), listen: table.listen, api };
+    if table.auth == (Auth::None { explicit: true }) && !is_loopback(table.listen) {
+        tracing::warn!(admin = %table.listen, "`admin.auth` is none: everyone who reaches this address reads what this instance tells");
+    }
+    let statuses = supervisor.statuses();
+    let admin = Admin { statuses, metrics: metrics.clone(), listen: table.listen, api, attempts: Arc::default() };
     let pages = tokio::spawn(admin::serve(listener, admin, finished));
     let upkeep = tokio::spawn(admin::metrics::upkeep(metrics));
     supervisor::follow(&mut supervisor, files, &reload, stopping).await;

@@ -15,7 +15,7 @@ use super::{
 /// The value as the schema's types say. What is wrong is left out, or replaced by something empty where the type needs it,
 /// so that the rest can still be checked for what it means.
 pub fn conform(root: &Node, schema: &Value, whole: bool, mistakes: &mut Vec<Mistake>) -> Value {
-    let mut walk = Walk { root: schema, whole, mistakes, path: Vec::new(), secret: 0 };
+    let mut walk = Walk { root: schema, whole, mistakes, path: Vec::new(), secret: false };
     let value = walk.value(root, root.span, schema);
     value.unwrap_or_else(|| walk.blank(schema, 0))
 }
@@ -29,8 +29,8 @@ struct Walk<'a> {
     whole: bool,
     mistakes: &'a mut Vec<Mistake>,
     path: Vec<String>,
-    /// Keys above this value that make it a secret.
-    secret: usize,
+    /// Whether a key above this value makes it a secret.
+    secret: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -68,12 +68,12 @@ impl<'a> Walk<'a> {
                 continue;
             };
             self.path.push(name.name.clone());
-            let secret = usize::from(is_secret(&name.name));
-            self.secret += secret;
+            let outside = self.secret;
+            self.secret = is_secret(&name.name, outside);
             if let Some(value) = self.value(value, name.span, property) {
                 object.insert(name.name.clone(), value);
             }
-            self.secret -= secret;
+            self.secret = outside;
             self.path.pop();
         }
         for required in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
@@ -188,6 +188,11 @@ impl<'a> Walk<'a> {
         if let (Kind::Map(_), Some(tag)) = (&node.kind, tag(&real)) {
             return self.tagged(node, key, &real, tag);
         }
+        // Of a mapping, a word is not what was meant.
+        let of_its_kind: Vec<_> = real.iter().copied().filter(|branch| names(branch).is_none()).collect();
+        if let (Kind::Map(_), [only]) = (&node.kind, of_its_kind.as_slice()) {
+            return self.value(node, key, only);
+        }
         // The branch with the fewest mistakes is the one that was meant.
         let mut best: Option<(Vec<Mistake>, Option<Value>)> = None;
         for branch in real {
@@ -238,15 +243,11 @@ impl<'a> Walk<'a> {
 
     /// A scalar is pointed at itself; what holds more, and what is secret, at its key.
     fn place(&self, node: &Node, key: Span) -> Span {
-        if matches!(&node.kind, Kind::Text { text, .. } if !text.is_empty()) && self.secret == 0 {
-            node.span
-        } else {
-            key
-        }
+        if matches!(&node.kind, Kind::Text { text, .. } if !text.is_empty()) && !self.secret { node.span } else { key }
     }
 
     fn shown(&self, text: &str) -> String {
-        if self.secret > 0 { "this value".into() } else { format!("`{}`", text.chars().take(80).collect::<String>()) }
+        if self.secret { "this value".into() } else { format!("`{}`", text.chars().take(80).collect::<String>()) }
     }
 
     fn say(&mut self, mistake: Mistake) {

@@ -12,6 +12,7 @@ use serde_json::Value;
 use trestle_core::{Guarantee, OptionsOf, PartitionId, Start};
 
 use super::{
+    inputs::Inputs,
     instances::Declared,
     mistake::Mistake,
     options::{self, Options},
@@ -40,7 +41,14 @@ const LARGEST_MESSAGE: RangeInclusive<Size> = Size(1 << 10)..=Size::mib(1_024);
 const MEMORY: RangeInclusive<Size> = Size::mib(1)..=Size::mib(1 << 20);
 
 /// The table as far as it makes sense; it may be used only when no mistake is an error.
-pub fn check(file: &Path, root: &Node, mut value: Value, found: &Found, mistakes: &mut Vec<Mistake>) -> Option<Table> {
+pub fn check(
+    file: &Path,
+    root: &Node,
+    mut value: Value,
+    found: &Found,
+    inputs: &mut Inputs,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<Table> {
     policies::inherit(&mut value);
     let shape: shape::Table = match serde_json::from_value(value) {
         Ok(shape) => shape,
@@ -58,10 +66,11 @@ pub fn check(file: &Path, root: &Node, mut value: Value, found: &Found, mistakes
     let all = routes.iter().chain(&examples).map(|(name, route)| (name.clone(), route.clone())).collect();
     topology::check(root, &all, checker.mistakes);
     checker.matched(&shape.routes, &patterns, found, &mut routes);
-    let clusters = checker.clusters;
     // A wrong address was reported when its form was checked.
     let listen = shape.admin.listen.parse().ok()?;
-    Some(Table { file: file.to_owned(), clusters, routes, patterns, listen, memory, grace: shape.shutdown.grace.0 })
+    let auth = checker.auth(&shape.admin, listen, inputs);
+    let (file, clusters, grace) = (file.to_owned(), checker.clusters, shape.shutdown.grace.0);
+    Some(Table { file, clusters, routes, patterns, listen, auth, memory, grace })
 }
 
 pub(super) struct Checker<'a> {
@@ -437,6 +446,13 @@ impl Checker<'_> {
             self.mistakes.push(self.at(path, format!("{value} is out of range")).expected(expected));
         }
         within
+    }
+
+    /// Whether something was said about this place, or about what is under it.
+    pub(super) fn is_reported(&self, path: &[&str]) -> bool {
+        let under = self.at(path, "").path;
+        let inside = format!("{under}/");
+        self.mistakes.iter().any(|mistake| mistake.path == under || mistake.path.starts_with(&inside))
     }
 
     pub(super) fn at(&self, path: &[&str], problem: impl Into<String>) -> Mistake {

@@ -1,8 +1,9 @@
 //! The route table: `shape` is what is written, `table` what is meant. In between every mistake is found at once:
 //! `yaml` (text to a tree with places), `recover` (the same behind an error of syntax), `secrets` (`${NAME}`), `conform` (types, by the JSON Schema of `shape`),
-//! `meaning` (names, limits), `several` and `instances` (routes of several topics), `transforms`, `policies` (those of routes and their defaults), `options` (the clients' own settings) and `topology` (what routes do to each other).
+//! `meaning` (names, limits), `several` and `instances` (routes of several topics), `transforms`, `policies` (those of routes and their defaults), `auth` (who may ask on the admin address), `options` (the clients' own settings) and `topology` (what routes do to each other).
 //! `inputs` remembers what it was read from, and `watch` notices that this has changed.
 
+mod auth;
 mod conform;
 mod inputs;
 mod instances;
@@ -25,6 +26,7 @@ mod yaml;
 
 use std::path::Path;
 
+pub use auth::{Algorithm, Auth, Jwt, Key, Required, Scope, Scopes, Token, digest_of, is_loopback};
 pub use inputs::Inputs;
 pub use mistake::{Mistake, Severity, window_start};
 pub use quantity::{Size, Time};
@@ -84,7 +86,7 @@ fn check_with(file: &Path, text: &str, environment: Environment<'_>, found: &Fou
             let secrets = secrets::fill(&mut root, text, environment, &mut inputs, &mut mistakes);
             let value = conform::conform(&root, &shape::schema(), whole, &mut mistakes);
             if whole {
-                table = meaning::check(file, &root, value, found, &mut mistakes);
+                table = meaning::check(file, &root, value, found, &mut inputs, &mut mistakes);
             }
             hidden.push(secrets.clone());
             places = Some(Places { root, secrets, text: text.to_owned() });

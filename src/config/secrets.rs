@@ -15,6 +15,9 @@ const MIN_SECRET: usize = 3;
 /// A key that holds one of these holds a secret.
 const SECRET_WORDS: [&str; 7] = ["password", "passwd", "secret", "token", "credential", "private", "key.pem"];
 
+/// What is told of a secret without telling it: what a token of `tokens` may do.
+const TOLD: &str = "scopes";
+
 /// Where the values of `${NAME}` come from.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -35,10 +38,10 @@ impl Secrets {
     }
 }
 
-/// Whether the value under this key is a secret.
-pub fn is_secret(key: &str) -> bool {
-    let key = key.to_lowercase();
-    SECRET_WORDS.iter().any(|word| key.contains(word))
+/// Whether the value under this key is a secret, or belongs to one: `within`.
+pub fn is_secret(key: &str, within: bool) -> bool {
+    let name = key.to_lowercase();
+    key != TOLD && (within || SECRET_WORDS.iter().any(|word| name.contains(word)))
 }
 
 /// Fills in every value of the tree. What cannot be had becomes [`Kind::Unknown`], with a mistake.
@@ -71,7 +74,7 @@ impl Filler<'_> {
         match &mut node.kind {
             Kind::List(items) => items.iter_mut().for_each(|item| self.node(item, secret)),
             Kind::Map(entries) => {
-                entries.list.iter_mut().for_each(|(key, value)| self.node(value, secret || is_secret(&key.name)));
+                entries.list.iter_mut().for_each(|(key, value)| self.node(value, is_secret(&key.name, secret)));
             }
             Kind::Text { text, .. } if text.contains("${") => match self.text(text, node.span) {
                 Some(filled) => *text = filled,

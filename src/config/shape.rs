@@ -1,11 +1,14 @@
 //! The route table as it is written. Its doc comments are the descriptions of the JSON Schema that `trestle schema` prints.
 
+mod admin;
+
 use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::admin::{ADDRESS, Admin, Algorithm, Auth, Jwt, Metrics, Required, Scope};
 use super::quantity::{Size, Time};
 use crate::policy::order;
 
@@ -352,18 +355,6 @@ pub struct HopPolicies {
     pub max_ahead: MaxAhead,
 }
 
-/// Health, metrics, the API and the page.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Admin {
-    /// Address and port.
-    #[schemars(extend("format" = ADDRESS))]
-    pub listen: String,
-}
-
-/// The `format` of an address with a port in the JSON Schema.
-pub const ADDRESS: &str = "trestle-address";
-
 /// What holds for every route that does not say otherwise, key by key.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -482,12 +473,6 @@ impl<T> Limit<T> {
 impl Default for MaxAhead {
     fn default() -> Self {
         MaxAhead { messages: 10_000, bytes: Size::mib(64) }
-    }
-}
-
-impl Default for Admin {
-    fn default() -> Self {
-        Admin { listen: "127.0.0.1:9464".into() }
     }
 }
 

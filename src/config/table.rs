@@ -11,6 +11,7 @@ use crate::{
     policy::{dead_letter_limit::DeadLetterLimit, gate::GatePolicy, order::SetAside, rate::Rate, retry::Retry},
 };
 
+use super::auth::Auth;
 pub use super::shape::OnGap;
 
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct Table {
     pub patterns: Vec<Pattern>,
     /// Where the admin server listens.
     pub listen: SocketAddr,
+    /// Who may ask there.
+    pub auth: Auth,
     pub memory: Memory,
     /// How long a drain may finish what is in flight.
     pub grace: Duration,

@@ -47,7 +47,7 @@ type NewRoute = (Arc<Route>, Vec<Setup>);
 
 /// Everything that runs a table, and the tables that follow it.
 pub struct Supervisor {
-    /// What runs. `listen` and `memory` stay those of the start.
+    /// What runs. `listen` and `memory` stay those of the start, and `auth` where without it `listen` would be everyone's.
     table: watch::Sender<Arc<Table>>,
     connect: Connect,
     shared: AllShared,
@@ -117,7 +117,10 @@ impl Supervisor {
             let run = Run::start(route.clone(), setups, in_its_way.map(Run::ending).collect());
             self.running.insert(route.name.clone(), run);
         }
-        let table = Table { listen: running.listen, memory: running.memory, ..table.clone() };
+        // What is right on the address that was read may not be on the one that stays.
+        let auth = if table.auth.is_missing_on(running.listen) { &running.auth } else { &table.auth };
+        let (listen, memory) = (running.listen, running.memory);
+        let table = Table { listen, auth: auth.clone(), memory, ..table.clone() };
         self.listings = listings(&table, &self.listings);
         self.table.send_replace(Arc::new(table));
         let hops = self.running.values().flat_map(|run| run.statuses.iter());

@@ -17,10 +17,9 @@ use serde_json::{Value, json};
 use super::{
     CHANGE_LIMIT, json,
     letters::{known_value, pick},
-    problem::Problem,
 };
 use crate::{
-    admin::Admin,
+    admin::{Admin, problem::Problem},
     letters::{Counts, Filter, GivenUp, Plan, Replay, give_up},
 };
 

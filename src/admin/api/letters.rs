@@ -15,9 +15,9 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use trestle_dlq::Letter;
 
-use super::{Api, PATIENCE, json, problem::Problem};
+use super::{Api, PATIENCE, json};
 use crate::{
-    admin::Admin,
+    admin::{Admin, problem::Problem},
     config::{Route, Table},
     letters::{After, Filter, Listed, Page, Pick, as_json, by_hour, date, find, page, readable},
 };

@@ -1,22 +1,18 @@
-//! The HTTP API of dead letters: who may ask, for how long, and what is told when it does not work.
+//! The HTTP API of dead letters: for how long they may be read, and what is told when it does not work.
 
 mod changes;
-mod guard;
 mod letters;
-mod problem;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::BTreeSet,
-    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use axum::{
-    extract::{ConnectInfo, DefaultBodyLimit, Request, State},
-    http::{Method, StatusCode, header::CONTENT_TYPE},
-    middleware::Next,
+    extract::{DefaultBodyLimit, Request},
+    http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -26,8 +22,7 @@ use tokio::{
     time::{Duration, Instant, sleep_until},
 };
 
-use self::problem::Problem;
-use super::{Admin, Page};
+use super::{Page, problem::Problem};
 use crate::config::{Route, Table};
 
 /// Of a request's body.
@@ -62,9 +57,14 @@ impl Api {
         Api { table, stopping, at_once: Semaphore::new(MOST_AT_ONCE), busy: Arc::default() }
     }
 
+    /// The table that runs.
+    pub fn table(&self) -> Arc<Table> {
+        self.table.borrow().clone()
+    }
+
     /// The table that runs, which has this route.
     fn table_with(&self, route: &str) -> Result<(Arc<Table>, Arc<Route>), Problem> {
-        let table = self.table.borrow().clone();
+        let table = self.table();
         match table.routes.get(route).cloned() {
             Some(route) => Ok((table, route)),
             None => {
@@ -143,35 +143,6 @@ pub async fn nothing_here(request: Request) -> Response {
     }
     let detail = format!("there is no {}; /api/v1/openapi.json says what there is", request.uri().path());
     Problem::new(StatusCode::NOT_FOUND, detail).into_response()
-}
-
-/// Lets through who may ask, before anything is read of what was asked.
-pub async fn guarded(State(admin): State<Admin>, request: Request, next: Next) -> Response {
-    let path = request.uri().path().to_owned();
-    if !path.starts_with("/api/") {
-        return next.run(request).await;
-    }
-    let method = request.method().clone();
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
-    let changes = method != Method::GET && method != Method::HEAD;
-    let allowed = guard::may_ask(request.headers(), admin.listen).and_then(|()| match peer {
-        Some(peer) if changes => guard::may_change(peer),
-        None if changes => Err(Problem::new(StatusCode::FORBIDDEN, "nobody knows where this request comes from")),
-        _ => Ok(()),
-    });
-    if let Err(problem) = allowed {
-        tracing::warn!(%method, path, peer = peer.map(tracing::field::display), why = problem.detail, "a request was refused");
-        return problem.into_response();
-    }
-    let answer = next.run(request).await;
-    if answer.status() == StatusCode::METHOD_NOT_ALLOWED {
-        let detail = format!("{path} does not take {method}; /api/v1/openapi.json says what it takes");
-        let (allow, mut problem) =
-            (answer.headers().get("allow").cloned(), Problem::new(answer.status(), detail).into_response());
-        allow.map(|allow| problem.headers_mut().insert("allow", allow));
-        return problem;
-    }
-    answer
 }
 
 fn json(value: &Value) -> Response {

@@ -3,88 +3,26 @@
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use serde_json::Value;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 
 use super::{Api, MOST_AT_ONCE, MOST_BODY, READ_LIMIT};
 use crate::{
-    admin::{self, Admin},
+    admin::{
+        self,
+        rig::{Server, TABLE, serve},
+    },
     config,
-    supervisor::Statuses,
 };
 
-const TABLE: &str = "
-clusters:
-  main: { type: kafka, servers: \"127.0.0.1:1\" }
-routes:
-  orders:
-    from: { cluster: main, topic: orders }
-    to: { cluster: main, topic: copied }
-    dead_letter: { cluster: main, topic: dead }
-";
 const ROUTE: &str = "/api/v1/routes/orders/dead-letters";
 
-struct Server {
-    address: String,
-    api: Arc<Api>,
-    stop: watch::Sender<bool>,
-}
-
-/// Status, head and body.
-type Answer = (u16, String, String);
-
-async fn serve() -> Server {
-    let table = config::check(Path::new("table.yaml"), TABLE, &|_| None).table.unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let listen = listener.local_addr().unwrap();
-    let (stop, stopping) = watch::channel(false);
-    let api = Arc::new(Api::new(watch::channel(Arc::new(table)).1, stopping.clone()));
-    let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
-    let statuses = watch::channel(Statuses::from([])).1;
-    let admin = Admin { statuses, metrics, listen, api: api.clone() };
-    tokio::spawn(admin::serve(listener, admin, stopping));
-    Server { address: listen.to_string(), api, stop }
-}
-
-impl Server {
-    /// `head`: further lines.
-    async fn ask(&self, method: &str, path: &str, head: &str, body: &str) -> Answer {
-        let mut stream = TcpStream::connect(&self.address).await.unwrap();
-        let (host, length) = (&self.address, body.len());
-        let request =
-            format!("{method} {path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: {length}\r\n{head}\r\n{body}");
-        // A server that has seen enough may close before all is written.
-        let _ = stream.write_all(request.as_bytes()).await;
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer).await;
-        let answer = String::from_utf8(answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_lowercase(), body.to_owned())
-    }
-
-    /// Asks in vain; gives the detail.
-    async fn problem(&self, status: u16, method: &str, path: &str, head: &str, body: &str) -> String {
-        let answer = self.ask(method, path, head, body).await;
-        assert_eq!(answer.0, status, "{method} {path}: {answer:?}");
-        assert!(answer.1.contains("content-type: application/problem+json"), "{answer:?}");
-        let problem: Value = serde_json::from_str(&answer.2).unwrap();
-        assert_eq!(problem["status"], status);
-        assert!(problem["title"].is_string() && problem["type"] == "about:blank", "{problem}");
-        problem["detail"].as_str().unwrap().to_owned()
-    }
-
-    async fn post_problem(&self, status: u16, what: &str, body: &str) -> String {
-        self.problem(status, "POST", &format!("{ROUTE}/{what}"), "Content-Type: application/json\r\n", body).await
-    }
+async fn post_problem(server: &Server, status: u16, what: &str, body: &str) -> String {
+    server.problem(status, "POST", &format!("{ROUTE}/{what}"), "Content-Type: application/json\r\n", body).await
 }
 
 #[tokio::test]
 async fn what_is_served_is_in_the_document_and_the_reverse() {
-    let server = serve().await;
+    let server = serve(TABLE).await;
     let (status, _, body) = server.ask("GET", "/api/v1/openapi.json", "", "").await;
     let document: Value = serde_json::from_str(&body).unwrap();
     assert_eq!((status, document["openapi"].as_str()), (200, Some("3.1.0")));
@@ -113,7 +51,7 @@ async fn what_is_served_is_in_the_document_and_the_reverse() {
 
 #[tokio::test]
 async fn what_is_not_there_is_a_problem_that_says_so() {
-    let server = serve().await;
+    let server = serve(TABLE).await;
     let none = server.problem(404, "GET", "/api/v1/routes/none/dead-letters", "", "").await;
     assert!(none.contains("no route `none`"), "{none}");
     let nothing = server.problem(404, "GET", "/api/v2/routes", "", "").await;
@@ -126,7 +64,7 @@ async fn what_is_not_there_is_a_problem_that_says_so() {
 
 #[tokio::test]
 async fn what_is_wrong_with_a_question_is_named() {
-    let server = serve().await;
+    let server = serve(TABLE).await;
     for (question, says) in [
         ("?limit=0", "`limit` is `0`: give a number from 1 to 1000"),
         ("?limit=1001", "1 to 1000"),
@@ -152,17 +90,17 @@ async fn what_is_wrong_with_a_question_is_named() {
         ("replay", r#"{ "rate": 0 }"#, "`rate` is 0: give a number from 1 to 10000"),
         ("replay", r#"{ "most_replays": 101 }"#, "from 1 to 100"),
     ] {
-        let said = server.post_problem(400, what, body).await;
+        let said = post_problem(&server, 400, what, body).await;
         assert!(said.contains(says), "{body}: {said}");
     }
     let kind = server.problem(415, "POST", &format!("{ROUTE}/purge"), "Content-Type: text/plain\r\n", "{}").await;
     assert!(kind.contains("application/json"), "{kind}");
-    server.post_problem(413, "purge", &" ".repeat(MOST_BODY + 1)).await;
+    post_problem(&server, 413, "purge", &" ".repeat(MOST_BODY + 1)).await;
 }
 
 #[tokio::test]
 async fn a_page_from_elsewhere_is_refused_and_the_servers_own_is_not() {
-    let server = serve().await;
+    let server = serve(TABLE).await;
     let evil = "Origin: http://evil.example\r\nContent-Type: application/json\r\n";
     for (method, path) in [("POST", format!("{ROUTE}/purge")), ("GET", ROUTE.to_owned())] {
         let said = server.problem(403, method, &path, evil, "{}").await;
@@ -175,11 +113,11 @@ async fn a_page_from_elsewhere_is_refused_and_the_servers_own_is_not() {
 
 #[tokio::test]
 async fn letters_of_a_topic_are_changed_by_one_at_a_time() {
-    let server = serve().await;
+    let server = serve(TABLE).await;
     let route = server.api.table_with("orders").unwrap().1;
     let alone = server.api.alone(&route).unwrap();
     for what in ["purge", "replay"] {
-        let said = server.post_problem(409, what, r#"{ "confirm": true }"#).await;
+        let said = post_problem(&server, 409, what, r#"{ "confirm": true }"#).await;
         assert!(said.contains("main/dead") && said.contains("already"), "{said}");
     }
     drop(alone);
@@ -188,7 +126,7 @@ async fn letters_of_a_topic_are_changed_by_one_at_a_time() {
 
 #[tokio::test]
 async fn few_read_at_a_time_and_nobody_once_it_stops() {
-    let server = serve().await;
+    let server = serve(TABLE).await;
     let all = server.api.at_once.try_acquire_many(MOST_AT_ONCE as u32).unwrap();
     let said = server.problem(503, "GET", ROUTE, "", "").await;
     assert!(said.contains("4 requests read letters already"), "{said}");

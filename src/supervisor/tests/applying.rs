@@ -145,6 +145,28 @@ fn what_needs_a_restart_is_named() {
     assert_eq!(needs_restart(&running, &text("memory: { largest_message: 1MiB }")).len(), 1);
 }
 
+#[tokio::test]
+async fn who_may_ask_follows_the_table_unless_that_would_be_everyone() {
+    let admin = |admin: &str| Text { more: format!("admin: {{ {admin} }}"), ..Text::default() }.table();
+    let tokens = |token: &str| format!("auth: {{ tokens: {{ ops: {{ token: {token}, scopes: [view] }} }} }}");
+    let everywhere = "listen: \"0.0.0.0:9464\"";
+    let first = admin(&format!("{everywhere}, {}", tokens("first-token-of-ops")));
+    let second = admin(&format!("{everywhere}, {}", tokens("second-token-of-ops")));
+    let cluster = trestle_memory::Cluster::new(1);
+    let mut supervisor = Supervisor::start(&first, connect(&cluster)).unwrap();
+    let running = supervisor.table();
+    let auth = move || running.borrow().auth.clone();
+    assert_eq!(auth(), first.auth);
+    supervisor.apply(&second).unwrap();
+    assert!(auth() == second.auth && first.auth != second.auth, "a new token is taken over");
+    // On the loopback address that it names nobody needs to be asked for a token; the address stays, though.
+    supervisor.apply(&admin("listen: \"127.0.0.1:9464\"")).unwrap();
+    assert_eq!(auth(), second.auth);
+    supervisor.apply(&admin(&format!("{everywhere}, auth: none"))).unwrap();
+    assert_eq!(auth(), crate::config::Auth::None { explicit: true });
+    supervisor.drain().await;
+}
+
 #[test]
 fn what_sources_may_buffer_stays_within_the_memory_whatever_was_added_when() {
     const MEMORY: usize = 256 << 20;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
 use serde_json::json;
@@ -13,11 +13,18 @@ use serde_json::json;
 pub struct Problem {
     pub status: StatusCode,
     pub detail: String,
+    /// What the status asks for beside it.
+    pub header: Option<(HeaderName, String)>,
 }
 
 impl Problem {
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Problem { status, detail: detail.into() }
+        Problem { status, detail: detail.into(), header: None }
+    }
+
+    /// The same with a header.
+    pub fn with(self, name: HeaderName, value: impl Into<String>) -> Self {
+        Problem { header: Some((name, value.into())), ..self }
     }
 
     /// The request itself is wrong.
@@ -50,6 +57,13 @@ impl IntoResponse for Problem {
             "status": self.status.as_u16(),
             "detail": self.detail,
         });
-        (self.status, [(CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+        let mut response =
+            (self.status, [(CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response();
+        if let Some((name, value)) = self.header
+            && let Ok(value) = HeaderValue::try_from(value)
+        {
+            response.headers_mut().insert(name, value);
+        }
+        response
     }
 }

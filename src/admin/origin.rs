@@ -1,20 +1,21 @@
-//! Who may ask. There is no authentication, so what changes something is for the machine itself, and nothing of the API is
-//! for pages that a browser has from elsewhere.
+//! Who may ask, by where they are: without authentication, what changes something is for the machine itself; and nothing of
+//! the API is for pages that a browser has from elsewhere.
 
 use std::net::SocketAddr;
 
 use axum::http::{HeaderMap, StatusCode, header::ORIGIN};
 
 use super::problem::Problem;
+use crate::config::is_loopback;
 
 /// Only who is on this machine changes something.
 pub fn may_change(peer: SocketAddr) -> Result<(), Problem> {
-    if peer.ip().to_canonical().is_loopback() {
+    if is_loopback(peer) {
         return Ok(());
     }
     let detail = format!(
         "only a client on this machine may change something, as there is no authentication, and you ask from {}: ask the \
-         loopback address there, or use `trestle dlq`",
+         loopback address there, use `trestle dlq`, or set `admin.auth`",
         peer.ip()
     );
     Err(Problem::new(StatusCode::FORBIDDEN, detail))
