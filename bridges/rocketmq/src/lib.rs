@@ -14,6 +14,8 @@ mod compression;
 mod connector;
 #[doc(hidden)]
 pub mod fuzz;
+#[doc(hidden)]
+pub mod micro;
 mod place;
 #[cfg(feature = "proxy")]
 mod proxy;
