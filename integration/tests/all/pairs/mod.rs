@@ -1,9 +1,9 @@
 //! Every source/target pair of protocols, by the real program on real brokers: what arrives is what was written.
 
 mod many;
-mod nasty;
+pub mod nasty;
 mod native;
 mod nine;
 mod ring;
 mod routes;
-mod site;
+pub mod site;
