@@ -32,8 +32,10 @@ const BATCH_MESSAGES: usize = 500;
 const RECEIVED_AT_ONCE: u64 = 32;
 /// Requests for messages on their way to one broker at most, while it has some.
 const RECEIVES: usize = 4;
-/// Messages of one acknowledgement at most.
-pub const ACKNOWLEDGED_AT_ONCE: usize = 128;
+/// Messages of one acknowledgement at most, and acknowledgements on their way to one broker. A proxy inside a broker stores those of
+/// one request one after the other, each flushed to disk (`LocalMessageService.ackMessage`), and those of several side by side.
+const ACKNOWLEDGED_AT_ONCE: usize = 32;
+const ACKNOWLEDGEMENTS: usize = 8;
 /// Renewals on their way at once at most.
 const RENEWALS: usize = 32;
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -90,7 +92,8 @@ pub struct Broker {
     receiving: usize,
     /// So many may be.
     receives: usize,
-    acknowledging: bool,
+    /// Acknowledgements on their way, of this session.
+    acknowledging: usize,
     /// It is time to acknowledge what is settled.
     due: bool,
     beat_at: Instant,
@@ -347,22 +350,24 @@ impl Reader {
     }
 
     pub fn acknowledge_now(&mut self, at: usize, now: Instant) {
-        let Some(broker) = self.brokers.get_mut(at) else { return };
-        if broker.acknowledging || broker.acknowledge_at > now {
-            return;
+        loop {
+            let Some(broker) = self.brokers.get_mut(at) else { return };
+            if broker.acknowledging >= ACKNOWLEDGEMENTS || broker.acknowledge_at > now {
+                return;
+            }
+            let Some(session) = broker.session.clone() else { return };
+            let entries = self.hold.acknowledge(at, ACKNOWLEDGED_AT_ONCE);
+            if entries.is_empty() {
+                broker.due = false;
+                return;
+            }
+            broker.acknowledging += 1;
+            let generation = broker.generation;
+            self.doings.push(Box::pin(async move {
+                let answers = session.acknowledge(entries.iter().map(|(_, entry)| entry.clone()).collect()).await;
+                Done::Acknowledged { broker: at, generation, entries, answers }
+            }));
         }
-        let Some(session) = broker.session.clone() else { return };
-        let entries = self.hold.acknowledge(at, ACKNOWLEDGED_AT_ONCE);
-        broker.due = entries.len() == ACKNOWLEDGED_AT_ONCE;
-        if entries.is_empty() {
-            return;
-        }
-        broker.acknowledging = true;
-        let generation = broker.generation;
-        self.doings.push(Box::pin(async move {
-            let answers = session.acknowledge(entries.iter().map(|(_, entry)| entry.clone()).collect()).await;
-            Done::Acknowledged { broker: at, generation, entries, answers }
-        }));
     }
 
     fn renew(&mut self, now: Instant) {
@@ -471,7 +476,7 @@ impl Reader {
         tracing::info!(topic = self.membership.topic, broker = broker.name, why, "connecting again");
         broker.session = None;
         broker.generation += 1;
-        (broker.receiving, broker.acknowledging) = (0, false);
+        (broker.receiving, broker.acknowledging) = (0, 0);
         self.complain(Fault::down(format!("{}: {why}", self.about)));
     }
 
@@ -548,7 +553,7 @@ impl Reader {
         self.confirmed(&confirmed);
         let current = self.is_current(at, generation);
         let Some(broker) = self.brokers.get_mut(at).filter(|_| current) else { return };
-        broker.acknowledging = false;
+        broker.acknowledging -= 1;
         let Some(error) = failure else { return };
         // It is acknowledged with what comes next, a little later.
         broker.acknowledge_at = Instant::now() + TICK;
@@ -594,7 +599,7 @@ impl Reader {
                 opening: false,
                 receiving: 0,
                 receives: 1,
-                acknowledging: false,
+                acknowledging: 0,
                 due: false,
                 beat_at: now,
                 receive_at: now,
