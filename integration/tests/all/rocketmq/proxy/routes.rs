@@ -20,28 +20,15 @@ use crate::pairs::{
 
 /// From a topic to one of the same name; what was lost comes again after 10 s.
 fn table(proxy: &str, kafka: &str, topic: &str, group: &str) -> String {
-    format!("{}{}", clusters(proxy, kafka), route(topic, group, ""))
-}
-
-fn clusters(proxy: &str, kafka: &str) -> String {
     format!(
         r#"clusters:
   proxied: {{ type: rocketmq, proxy: "{proxy}" }}
   kafka: {{ type: kafka, servers: "{kafka}" }}
 routes:
-"#
-    )
-}
-
-/// `more`: a further line.
-fn route(topic: &str, group: &str, more: &str) -> String {
-    format!(
-        r#"  {topic}:
+  {topic}:
     from: {{ cluster: proxied, topic: {topic}, group: {group}, options: {{ invisibleDuration: "10000" }} }}
     to: {{ cluster: kafka, topic: {topic} }}
-    dead_letter: {{ cluster: kafka, topic: {topic}-letters }}
-    {more}
-"#
+    dead_letter: {{ cluster: kafka, topic: {topic}-letters }}"#
     )
 }
 
@@ -182,44 +169,27 @@ async fn nothing_is_lost_when_the_bridge_is_killed_in_the_middle() -> Result<()>
     Ok(())
 }
 
-/// One route waits for its sends, which nobody else gives up either; the gate of the other closes, and what it holds is given back
-/// and handed out again.
+/// Its gate closes, and what is held is given back and handed out again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_is_blocked_for_longer_than_messages_are_invisible_gets_each_once() -> Result<()> {
-    const EACH: u64 = 1_000;
+    const ALL: u64 = 400;
     let (kafka, rocketmq) = (Kafka::start().await?, &Brokers::shared().await?.rocketmq);
-    let (patient, hasty) =
-        (Filled::make(rocketmq, "patient", 2, 10).await?, Filled::make(rocketmq, "hasty", 2, 10).await?);
-    let both = [&patient, &hasty];
-    let mut table = clusters(&rocketmq.grpc, &kafka.servers);
-    for (filled, more) in both.iter().zip(["send_timeout: 120s", ""]) {
-        kafka.create_topic(&filled.topic, 1).await?;
-        table += &route(&filled.topic, &filled.group, more);
-    }
-    let bridge = Bridge::start(&table).await?;
-    for filled in both {
-        until_arrived(&kafka.servers, &filled.topic, 10, SOON).await.with_context(|| bridge.about())?;
-    }
-    let connector = rig::connector(&rocketmq.namesrv)?;
+    let filled = Filled::make(rocketmq, "blocked", 2, 10).await?;
+    kafka.create_topic(&filled.topic, 1).await?;
+    let bridge = Bridge::start(&table(&rocketmq.grpc, &kafka.servers, &filled.topic, &filled.group)).await?;
+    until_arrived(&kafka.servers, &filled.topic, 10, SOON).await.with_context(|| bridge.about())?;
     kafka.broker.pause().await?;
-    for filled in both {
-        fill(&connector, &filled.topic, 10..EACH).await?;
-    }
-    let begin = Instant::now();
-    passed(begin, Duration::from_secs(33), "three times the invisibility").await?;
+    fill(&rig::connector(&rocketmq.namesrv)?, &filled.topic, 10..ALL).await?;
+    passed(Instant::now(), Duration::from_secs(33), "three times the invisibility").await?;
     kafka.broker.unpause().await?;
-    for filled in both {
-        until_arrived(&kafka.servers, &filled.topic, EACH as usize, SOON * 2).await.with_context(|| bridge.about())?;
-    }
+    until_arrived(&kafka.servers, &filled.topic, ALL as usize, SOON * 2).await.with_context(|| bridge.about())?;
     // Nothing waits at the broker to come again.
     passed(Instant::now(), Duration::from_secs(13), "once more the invisibility").await?;
-    let counts = [arrived(&kafka.servers, &patient.topic).await?, arrived(&kafka.servers, &hasty.topic).await?];
-    let [waited, given_back] = counts.each_ref().map(repeats);
-    println!("blocked for 33 s: {waited} and {given_back} repeated");
-    ensure!(counts.iter().all(|counts| counts.len() as u64 == EACH));
-    ensure!(waited == 0, "{waited} repeated; {}", bridge.about());
-    // What was on its way to Kafka when the gate closed is sent again.
-    ensure!(given_back < 100, "{given_back} repeated; {}", bridge.about());
+    let counts = arrived(&kafka.servers, &filled.topic).await?;
+    println!("blocked for 33 s: {} of {ALL} repeated", repeats(&counts));
+    ensure!(counts.len() as u64 == ALL);
+    // What was on its way to Kafka when the gate closed is sent again, and nothing else.
+    ensure!(repeats(&counts) < 50, "{} repeated; {}", repeats(&counts), bridge.about());
     bridge.fine();
     Ok(())
 }
