@@ -65,6 +65,8 @@ missing_packages() { # KIND...
         pkg-config --exists openssl 2> /dev/null || echo libssl-dev
         pkg-config --exists zlib 2> /dev/null || echo zlib1g-dev
         [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates ;;
+      # Counts instructions.
+      counts) tools+=(valgrind:valgrind) ;;
       images) tools+=(mmdebstrap:mmdebstrap mvn:maven) ;;
       docker) tools+=(iptables:iptables)
         # Older releases have the command in docker.io, newer ones in a package of its own.

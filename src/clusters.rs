@@ -37,7 +37,8 @@ const PROTOCOLS: &[Protocol] = &[
         stages: true,
         dead_letters: None,
         takes_all: &[("trestle.untimely", "header")],
-        spreads: |_| false,
+        spreads: |_, _| false,
+        begins: |_| true,
         reading: &["isolation.level"],
         offsets: true,
         acknowledgement_window: Some(KAFKA_WINDOW),
@@ -52,7 +53,8 @@ const PROTOCOLS: &[Protocol] = &[
         stages: true,
         dead_letters: Some(DEAD_LETTERS),
         takes_all: &[],
-        spreads: trestle_pulsar::spreads,
+        spreads: |_, options| trestle_pulsar::spreads(options),
+        begins: |_| true,
         reading: &[],
         offsets: false,
         acknowledgement_window: None,
@@ -67,7 +69,8 @@ const PROTOCOLS: &[Protocol] = &[
         stages: false,
         dead_letters: None,
         takes_all: &[],
-        spreads: |_| false,
+        spreads: |cluster, _| trestle_rocketmq::is_behind_a_proxy(cluster),
+        begins: |cluster| !trestle_rocketmq::is_behind_a_proxy(cluster),
         reading: &["tags"],
         offsets: true,
         acknowledgement_window: None,
@@ -103,8 +106,11 @@ pub struct Protocol {
     pub dead_letters: Option<&'static str>,
     /// Options of topics that Trestle has for itself, for staging and for dead letters, which take whatever comes.
     pub takes_all: &'static [(&'static str, &'static str)],
-    /// Whether several members of a group read one partition at the same time, by the options of a source.
-    pub spreads: fn(&BTreeMap<String, String>) -> bool,
+    /// Whether several members of a group read one partition at the same time, by the settings of a source's cluster and its
+    /// options.
+    pub spreads: fn(&Value, &BTreeMap<String, String>) -> bool,
+    /// Whether a source may begin where the table says, and not only where its group is, by the settings of its cluster.
+    pub begins: fn(&Value) -> bool,
     /// Options of a source that say which messages there are, and so hold for whoever reads the topic beside it.
     pub reading: &'static [&'static str],
     /// A source may begin at offsets that the table names.

@@ -67,6 +67,11 @@ impl Bridge {
 
     /// With these variables in its environment.
     pub async fn start_with(table: &str, environment: &[(&str, &str)]) -> Result<Bridge> {
+        Bridge::start_program(&bridge_binary()?, table, environment).await
+    }
+
+    /// Another build of it.
+    pub async fn start_program(program: &Path, table: &str, environment: &[(&str, &str)]) -> Result<Bridge> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let nth = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder = env::temp_dir().join(format!("trestle-test-{}-{nth}", std::process::id()));
@@ -75,7 +80,7 @@ impl Bridge {
         let file = folder.join(TABLE);
         fs::write(&file, whole(table, &admin))?;
         let log = fs::File::create(folder.join("log"))?;
-        let child = Command::new(bridge_binary()?)
+        let child = Command::new(program)
             .arg("run")
             .arg(&file)
             .envs(environment.iter().copied())

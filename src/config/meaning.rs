@@ -202,7 +202,8 @@ impl Checker<'_> {
                     let problem = "several instances read one partition of the source at the same time, and its staging topic has one \
                                    writer for each: they would take it from each other for ever";
                     let mistake = self.at(&at(&["from", "options"]), problem);
-                    self.mistakes.push(mistake.expected("a subscription of one reader a partition, or no `via`"));
+                    self.mistakes
+                        .push(mistake.expected("a subscription of one reader a partition, no gRPC proxy, or no `via`"));
                 }
                 let second = via.group.clone().unwrap_or_default();
                 self.group(&at(&["via", "group"]), &stage, &second);
@@ -231,6 +232,17 @@ impl Checker<'_> {
 
     /// Where the route begins.
     fn start(&mut self, path: &[&str], source: &Endpoint, from: &shape::From) -> Start {
+        let start = self.written_start(path, source, from);
+        let begins = clusters::protocol(source.cluster.protocol).is_none_or(|p| (p.begins)(&source.cluster.settings));
+        if start != Start::Earliest && !begins {
+            let key = if from.start_offsets.is_empty() { "start" } else { "start_offsets" };
+            let problem = "a gRPC proxy reads on from where the group is, and cannot be told where to begin";
+            self.mistakes.push(self.at(&[path, &[key]].concat(), problem).expected("`start: earliest`, or `namesrv`"));
+        }
+        start
+    }
+
+    fn written_start(&mut self, path: &[&str], source: &Endpoint, from: &shape::From) -> Start {
         let protocol = clusters::protocol(source.cluster.protocol);
         if from.start_offsets.is_empty() {
             return match from.start.as_str() {
@@ -484,7 +496,8 @@ fn bytes(size: Size) -> usize {
 
 /// Whether several members of its group read one partition at the same time.
 fn spreads(source: &Endpoint) -> bool {
-    clusters::protocol(source.cluster.protocol).is_some_and(|protocol| (protocol.spreads)(&source.options))
+    clusters::protocol(source.cluster.protocol)
+        .is_some_and(|protocol| (protocol.spreads)(&source.cluster.settings, &source.options))
 }
 
 /// A time, or a day at whose beginning it is; UTC unless it says otherwise.

@@ -31,8 +31,8 @@ use tokio::{
 };
 use trestle_core::{BoxFuture, Fault, Lane, Sent, Slice};
 
-pub(crate) use self::opening::LaneSpec;
 use self::{encode::BATCH_BYTES, task::Task};
+pub(crate) use self::{encode::Encoder, opening::LaneSpec};
 
 /// Units in flight. Receipts come in order; more did not make it faster, even far away.
 const WINDOW: usize = 8;

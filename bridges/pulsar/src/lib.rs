@@ -19,6 +19,8 @@ pub mod fuzz;
 mod http;
 mod lane;
 mod marks;
+#[doc(hidden)]
+pub mod micro;
 mod place;
 mod policies;
 mod pool;

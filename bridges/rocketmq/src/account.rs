@@ -8,13 +8,16 @@ pub const ACCOUNTS: Accounts = Accounts {
         value: "the body, decompressed, byte for byte",
         null: "RocketMQ has neither null nor empty bodies; what `trestle-value` calls so is so again",
         headers: "the properties, the tag as TAGS, and what the property `trestle-envelope` holds in its place; what brokers and \
-                  clients note for themselves is left behind",
+                  clients note for themselves is left behind. A gRPC proxy shows properties in no order, so that they come by name, \
+                  and hides some that say how a message was sent (DELAY, CORRELATION_ID)",
         time: "what `trestle-time` says, else the time at which the producer made the message",
-        order: "that of each queue",
+        order: "that of each queue; through a gRPC proxy none that holds between instances",
         delay: "a delayed message comes when it is due, a transactional one when it is committed",
         size: "any that the broker stores",
         repeats: "positions are committed as `commit_interval` says: after a crash, and when a queue changes hands, what settled \
-                  since then is read again",
+                  since then is read again. Through a gRPC proxy each message is acknowledged on its own: after a crash what an \
+                  instance had comes again when its `invisibleDuration` (60 s) is over, and after more deliveries than the group \
+                  allows (`retryMaxTimes`, 16) the broker moves a message to `%DLQ%GROUP`",
     },
     written: Account {
         key: "as KEYS where that can say it (text without blanks and control characters), else as base64 in `trestle-key`",

@@ -26,6 +26,22 @@ pub fn decompress(body: Bytes, sys_flag: u32, largest: usize) -> Result<Bytes, S
     }
 }
 
+/// As [`decompress`], where it is not told what the body was compressed with: every kind begins in a way of its own.
+#[cfg(feature = "proxy")]
+pub fn decompress_unnamed(body: Bytes, largest: usize) -> Result<Bytes, String> {
+    let reader = body.as_ref();
+    match *reader {
+        [0x04, 0x22, 0x4D, 0x18, ..] => decompress(body, COMPRESSED | LZ4, largest),
+        [0x28, 0xB5, 0x2F, 0xFD, ..] => decompress(body, COMPRESSED | ZSTD, largest),
+        [0x1F, 0x8B, ..] => read(flate2::read::GzDecoder::new(reader), largest, "gzip"),
+        // RFC 1950: deflate, and a checksum over the first two bytes.
+        [first, second, ..] if first & 0x0F == 8 && u16::from_be_bytes([first, second]) % 31 == 0 => {
+            decompress(body, COMPRESSED | ZLIB, largest)
+        }
+        _ => Err("the body is compressed in an unknown way".into()),
+    }
+}
+
 fn read(reader: impl Read, largest: usize, kind: &str) -> Result<Bytes, String> {
     let mut plain = Vec::new();
     reader

@@ -4,7 +4,8 @@
 //! only grows while a source or sink lives. At least once: RocketMQ has no fence and no deduplication, so
 //! [`SinkSpec::fenced`](trestle_core::SinkSpec) is ignored. TLS is not spoken yet.
 //!
-//! Clusters that show only a gRPC proxy are written with the feature `proxy`, through Apache's gRPC client: see `proxy`.
+//! Clusters that show only a gRPC proxy are reached with the feature `proxy`: written through Apache's gRPC client, read through
+//! one of our own. See `proxy`.
 
 mod account;
 mod admin;
@@ -14,6 +15,8 @@ mod compression;
 mod connector;
 #[doc(hidden)]
 pub mod fuzz;
+#[doc(hidden)]
+pub mod micro;
 mod place;
 #[cfg(feature = "proxy")]
 mod proxy;
@@ -36,6 +39,6 @@ mod wire;
 
 pub use account::ACCOUNTS;
 pub use connector::connector;
-pub use settings::{CLUSTER_OPTIONS, Durability, Settings, check_options};
+pub use settings::{CLUSTER_OPTIONS, Durability, Settings, check_options, is_behind_a_proxy};
 pub use sink_options::SINK_OPTIONS;
 pub use tags::TAGS_OPTION;

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -16,8 +16,8 @@ pub struct Settings {
     /// Name servers: `a:9876;b:9876`. When one does not answer, the next is asked. Either these or `proxy`.
     #[serde(default)]
     pub namesrv: Option<String>,
-    /// In place of `namesrv`, for a cluster that shows only its gRPC proxy: `host:8081`. Such a cluster is only written, one
-    /// message at a time. Needs a program that was built with the feature `rocketmq-proxy`.
+    /// In place of `namesrv`, for a cluster that shows only its gRPC proxy: `host:8081`. Such a cluster is written one
+    /// message at a time, and read in no order that holds between instances. Needs a program that was built with the feature `rocketmq-proxy`.
     #[serde(default)]
     pub proxy: Option<String>,
     /// Of a user known to the cluster's ACL; together with `secret_key`.
@@ -53,6 +53,41 @@ pub const CLUSTER_OPTIONS: [(&str, u64); 3] = [
     ("rebalanceInterval", 5_000),
 ];
 
+/// Of a topic that is read through a gRPC proxy, in milliseconds: for so long a message that was received is nobody else's, unless
+/// it is renewed, which happens when a third of it is over. After a crash messages come again that late.
+pub const INVISIBLE_DURATION: InvisibleDuration = InvisibleDuration {
+    name: "invisibleDuration",
+    // `ProxyConfig.java`: defaultInvisibleTimeMills, minInvisibleTimeMillsForRecv, maxInvisibleTimeMills.
+    default: 60_000,
+    least: 10_000,
+    most: 12 * 60 * 60 * 1_000,
+};
+
+/// An option with its bounds.
+pub struct InvisibleDuration {
+    pub name: &'static str,
+    default: u64,
+    least: u64,
+    most: u64,
+}
+
+impl InvisibleDuration {
+    pub fn read(&self, options: &BTreeMap<String, String>) -> Result<Duration, String> {
+        let millis = match options.get(self.name) {
+            None => self.default,
+            Some(text) => {
+                text.parse().ok().filter(|millis| (self.least..=self.most).contains(millis)).ok_or_else(|| {
+                    format!(
+                        "{}: `{text}` is not a number of milliseconds from {} to {}",
+                        self.name, self.least, self.most
+                    )
+                })?
+            }
+        };
+        Ok(Duration::from_millis(millis))
+    }
+}
+
 /// How a cluster is reached.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Way {
@@ -78,6 +113,12 @@ impl Settings {
             (None, None) => Err("`namesrv` is missing, or `proxy` where a cluster shows only its gRPC proxy".into()),
         }
     }
+}
+
+/// Whether these settings are of a cluster that is reached through a gRPC proxy: its topics are one partition, that several
+/// members of a group read at the same time, from where the group is. Wrong ones say nothing.
+pub fn is_behind_a_proxy(settings: &serde_json::Value) -> bool {
+    settings.get("proxy").is_some_and(serde_json::Value::is_string)
 }
 
 fn name_servers(list: &str) -> Result<Vec<String>, String> {
@@ -120,15 +161,15 @@ impl Millis {
         Ok(Millis(millis))
     }
 
-    pub fn get(&self, name: &str) -> std::time::Duration {
-        std::time::Duration::from_millis(self.0.get(name).copied().unwrap_or_default())
+    pub fn get(&self, name: &str) -> Duration {
+        Duration::from_millis(self.0.get(name).copied().unwrap_or_default())
     }
 }
 
 /// The options that are wrong: a name that is not known, or a value that its name does not take.
 pub fn check_options(of: OptionsOf, options: &BTreeMap<String, String>) -> Vec<WrongOption> {
     const CLUSTER: [&str; 3] = [CLUSTER_OPTIONS[0].0, CLUSTER_OPTIONS[1].0, CLUSTER_OPTIONS[2].0];
-    const SOURCE: [&str; 4] = [CLUSTER[0], CLUSTER[1], CLUSTER[2], TAGS_OPTION];
+    const SOURCE: [&str; 5] = [CLUSTER[0], CLUSTER[1], CLUSTER[2], TAGS_OPTION, INVISIBLE_DURATION.name];
     let known: &'static [&str] = match of {
         OptionsOf::Cluster => &CLUSTER,
         OptionsOf::Source => &SOURCE,
@@ -139,7 +180,11 @@ pub fn check_options(of: OptionsOf, options: &BTreeMap<String, String>) -> Vec<W
             return Some(WrongOption::unknown(name, known));
         }
         let one = BTreeMap::from([(name.clone(), value.clone())]);
-        let read = if name == TAGS_OPTION { Tags::read(&one).map(drop) } else { Millis::read(&one, &one).map(drop) };
+        let read = match name.as_str() {
+            TAGS_OPTION => Tags::read(&one).map(drop),
+            name if name == INVISIBLE_DURATION.name => INVISIBLE_DURATION.read(&one).map(drop),
+            _ => Millis::read(&one, &one).map(drop),
+        };
         read.err().map(|problem| WrongOption::value(name, problem.trim_start_matches("options: ")))
     };
     options.iter().filter_map(wrong).collect()
@@ -189,6 +234,8 @@ mod tests {
         assert_eq!(wrong(OptionsOf::Source, "trestleId", "true"), Some(true));
         assert_eq!(wrong(OptionsOf::Sink, "trestleId", "true"), None);
         assert_eq!(wrong(OptionsOf::Sink, "trestleId", "1"), Some(false));
+        assert_eq!(wrong(OptionsOf::Source, "invisibleDuration", "30000"), None);
+        assert_eq!(wrong(OptionsOf::Source, "invisibleDuration", "1"), Some(false));
         assert_eq!(wrong(OptionsOf::Source, "tags", "a || b"), None);
         assert_eq!(wrong(OptionsOf::Source, "tags", "a|b"), Some(false));
         assert_eq!(wrong(OptionsOf::Cluster, "tags", "a"), Some(true));

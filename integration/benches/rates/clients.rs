@@ -1,27 +1,31 @@
-//! The limit: what reading the source alone and writing the target alone cost, with the bridge's own clients and settings and
-//! nothing in between. Each in a process of its own, so that its CPU and memory can be told.
+//! The bridge's own clients of a cluster with nothing in between, each in a process of its own, so that its CPU and memory can be
+//! told: the limit of what a bridge can reach, and the ends of a rate that is kept up.
 
-use std::{collections::BTreeMap, env, process::Stdio, sync::Arc, time::Duration};
+mod receive;
+mod write;
+
+use std::{
+    collections::BTreeMap,
+    env,
+    process::Stdio,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::{Context, Result, bail, ensure};
-use bytes::Bytes;
-use futures::{StreamExt, stream::FuturesOrdered};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{
-    process::Command,
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    process::{Child, ChildStdout, Command},
     time::{Instant, timeout},
 };
-use trestle_core::{
-    Connector, Event, Guarantee, LaneKey, Message, Outcome, PartitionId, Position, Sink, SinkSpec, Slice, SourceSpec,
-    Start, Tracker,
-};
+use trestle_core::{Connector, Event, SourceSpec, Start};
 
 use crate::{
-    STALL, Wanted,
+    STALL,
     counts::Place,
-    fill::key,
     process::Usage,
-    table::{Row, Run},
+    shape::{Row, Shape},
+    table::Run,
 };
 
 /// What one client alone does.
@@ -29,15 +33,16 @@ use crate::{
 pub enum Client {
     Read,
     Write,
+    /// So many a second.
+    Send(u64),
+    Receive,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Task {
-    client: Client,
-    place: Place,
-    messages: u64,
-    size: usize,
-    partitions: u32,
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Task {
+    pub client: Client,
+    pub place: Place,
+    pub shape: Shape,
 }
 
 /// From the first message to the last.
@@ -49,38 +54,69 @@ struct Took {
     after: Usage,
 }
 
-/// Runs a client in a process of its own.
-pub async fn alone(row: Row, client: Client, place: &Place, wanted: &Wanted) -> Result<Run> {
-    if matches!(client, Client::Write) {
-        place.create(wanted.partitions).await?;
-    }
-    let Wanted { messages, size, partitions, .. } = *wanted;
-    let task = serde_json::to_string(&Task { client, place: place.clone(), messages, size, partitions })?;
-    let child =
-        Command::new(env::current_exe()?).args(["client", &task]).stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = child.await?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{client:?} {} failed: {said}", place.protocol());
-    let took: Took = serde_json::from_slice(&output.stdout)?;
-    let time = Duration::from_secs_f64(took.seconds);
-    Ok(Run::between(row, took.messages, time, &took.before, &took.after, size))
+/// A client that runs.
+pub struct Started {
+    child: Child,
+    said: BufReader<ChildStdout>,
 }
 
-/// What [`alone`] starts.
+/// Said by a client that is there for what is sent from now on.
+const READY: &str = "ready";
+
+/// Runs a client in a process of its own; `ready`: waits until it is there for what is sent.
+pub async fn start(task: &Task, ready: bool) -> Result<Started> {
+    let words = ["client", &serde_json::to_string(task)?];
+    let mut command = Command::new(env::current_exe()?);
+    command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn()?;
+    let mut said = BufReader::new(child.stdout.take().context("no output")?);
+    if ready {
+        let mut line = String::new();
+        timeout(STALL, said.read_line(&mut line)).await.context("a client is not ready")??;
+        ensure!(line.trim() == READY, "a client that says {line:?} and is not ready");
+    }
+    Ok(Started { child, said })
+}
+
+impl Started {
+    /// What it says in the end.
+    pub async fn answer<T: DeserializeOwned>(mut self) -> Result<T> {
+        let (mut answer, mut errors) = (String::new(), String::new());
+        let mut wrong = self.child.stderr.take().context("no errors")?;
+        tokio::try_join!(self.said.read_to_string(&mut answer), wrong.read_to_string(&mut errors))?;
+        let status = self.child.wait().await?;
+        ensure!(status.success(), "a client failed: {errors}");
+        serde_json::from_str(&answer).with_context(|| format!("a client says {answer:?}"))
+    }
+}
+
+/// What one client alone needs.
+pub async fn alone(row: Row, client: Client, place: &Place, shape: Shape) -> Result<Run> {
+    if matches!(client, Client::Write) {
+        place.create(shape.partitions).await?;
+    }
+    let took: Took = start(&Task { client, place: place.clone(), shape }, false).await?.answer().await?;
+    let time = Duration::from_secs_f64(took.seconds);
+    Ok(Run::between(row, shape, took.messages, time, &took.before, &took.after))
+}
+
+/// What [`start`] starts.
 #[expect(clippy::print_stdout, reason = "the answer to the process that started this one")]
 pub async fn measure(words: &[String]) -> Result<()> {
     let task: Task = serde_json::from_str(words.first().context("no task")?)?;
     let connector = task.place.connector()?;
-    let took = match task.client {
-        Client::Read => read(&*connector, &task).await?,
-        Client::Write => write(&*connector, &task).await?,
+    let answer = match task.client {
+        Client::Read => serde_json::to_string(&read(&*connector, &task).await?)?,
+        Client::Write => serde_json::to_string(&write::write(&*connector, &task).await?)?,
+        Client::Send(rate) => serde_json::to_string(&write::send(&*connector, &task, rate).await?)?,
+        Client::Receive => serde_json::to_string(&receive::receive(&*connector, &task).await?)?,
     };
-    println!("{}", serde_json::to_string(&took)?);
+    println!("{answer}");
     Ok(())
 }
 
-async fn read(connector: &dyn Connector, task: &Task) -> Result<Took> {
-    let spec = SourceSpec {
+fn source_spec(task: &Task) -> SourceSpec {
+    SourceSpec {
         topic: task.place.topic().into(),
         group: format!("alone-{}", std::process::id()),
         start: Start::Earliest,
@@ -90,8 +126,11 @@ async fn read(connector: &dyn Connector, task: &Task) -> Result<Took> {
         largest_message: 5 << 20,
         commit_interval: Duration::from_millis(200),
         options: BTreeMap::new(),
-    };
-    let (mut source, control) = connector.source(spec).await?;
+    }
+}
+
+async fn read(connector: &dyn Connector, task: &Task) -> Result<Took> {
+    let (mut source, control) = connector.source(source_spec(task)).await?;
     let (mut first, mut come) = (None, 0);
     loop {
         let next = timeout(STALL, source.next()).await.with_context(|| format!("{come} came, and no more"))?;
@@ -108,7 +147,7 @@ async fn read(connector: &dyn Connector, task: &Task) -> Result<Took> {
                 come += messages;
                 let now = (Instant::now(), come, Usage::of(std::process::id())?);
                 let (begin, before, usage) = first.get_or_insert_with(|| now.clone());
-                if come >= task.messages {
+                if come >= task.shape.messages {
                     let took = Took {
                         messages: come - *before,
                         seconds: (now.0 - *begin).as_secs_f64(),
@@ -126,63 +165,7 @@ async fn read(connector: &dyn Connector, task: &Task) -> Result<Took> {
     }
 }
 
-async fn write(connector: &dyn Connector, task: &Task) -> Result<Took> {
-    let spec = SinkSpec {
-        topic: task.place.topic().into(),
-        route: "alone".into(),
-        hop: "stage",
-        fenced: false,
-        split_large: false,
-        send_timeout: Duration::from_secs(30),
-        guarantee: Guarantee::Replicated,
-        options: BTreeMap::new(),
-    };
-    let sink = connector.sink(spec).await?;
-    let (begin, before) = (Instant::now(), Usage::of(std::process::id())?);
-    let lanes = (0..sink.partitions()).map(|partition| fill_lane(&sink, partition, task));
-    futures::future::try_join_all(lanes).await?;
-    let after = Usage::of(std::process::id())?;
-    Ok(Took { messages: task.messages, seconds: begin.elapsed().as_secs_f64(), before, after })
-}
-
-/// Its share of the messages, with as many units in flight as the lane takes.
-async fn fill_lane(sink: &Arc<dyn Sink>, partition: u32, task: &Task) -> Result<()> {
-    let mut lane = sink.lane(LaneKey { target: PartitionId(partition), source: None }).await?;
-    let unit = sink.limits().unit_messages.min(sink.limits().unit_bytes / (task.size + 200)).max(1) as u64;
-    let partitions = u64::from(sink.partitions());
-    let share = task.messages / partitions + u64::from(u64::from(partition) < task.messages % partitions);
-    let tracker = Tracker::new(PartitionId(partition), || {});
-    let value = Bytes::from(vec![b'v'; task.size]);
-    let (mut next, mut in_flight) = (0, FuturesOrdered::new());
-    loop {
-        while next < share && in_flight.len() < lane.window() {
-            let end = share.min(next + unit);
-            let messages = (next..end).map(|number| message(number, &value)).collect();
-            let batch = tracker.admit(messages).context("nothing new")?;
-            let slice = Slice::whole(Arc::new(batch));
-            let sent = lane.send(vec![slice.clone()]);
-            in_flight.push_back(async move { (slice, sent.await) });
-            next = end;
-        }
-        match in_flight.next().await {
-            Some((slice, sent)) => {
-                ensure!(
-                    sent.runs.iter().all(|(_, outcome)| matches!(outcome, Outcome::Stored)),
-                    "not stored: {sent:?}"
-                );
-                // Else the tracker would have it sent again.
-                slice.settle();
-            }
-            None => return Ok(()),
-        }
-    }
-}
-
-fn message(number: u64, value: &Bytes) -> Message {
-    Message {
-        key: Some(key(number).into()),
-        value: Some(value.clone()),
-        time: Some(1_700_000_000_000),
-        ..Message::at(Position::Offset(number))
-    }
+/// Microseconds since 1970, by the clock that all processes here share.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
 }

@@ -1,38 +1,34 @@
-//! How fast and at what cost the bridge carries a backlog: through the main job and through each hop alone, beside what the
-//! clients themselves need to read the source and to write the target. `integration/bench` runs it.
+//! How fast, at what cost and how late the bridge carries messages, for every pair of protocols, beside what the clients
+//! themselves need to read the source and to write the target. `integration/bench` runs it.
 
 mod clients;
 mod counts;
-mod fill;
+mod drain;
+mod options;
 mod process;
+mod shape;
+mod site;
+mod steady;
 mod table;
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result, bail};
-use tokio::time::{Instant, sleep};
-use trestle_integration::{Bridge, Kafka, Pulsar, RocketMq, Settings};
+use anyhow::Result;
+use trestle_integration::bridge_binary;
 
 use self::{
     clients::Client,
-    counts::Place,
-    process::Usage,
-    table::{Row, Run},
+    options::Wanted,
+    shape::{Pair, Protocol, Row, Shape},
+    site::{Site, Way},
+    steady::Steady,
+    table::{Run, Summary},
 };
 
 /// Nothing more arrives for so long: the measurement has failed.
 const STALL: Duration = Duration::from_secs(60);
-/// Between two looks at a target's count.
-const LOOK: Duration = Duration::from_millis(50);
-
-#[derive(Clone, Debug)]
-pub struct Wanted {
-    messages: u64,
-    size: usize,
-    partitions: u32,
-    rounds: usize,
-    json: Option<PathBuf>,
-}
+/// Messages a second that are kept up, and half of what the bridge can.
+const RATES: [u64; 2] = [1_000, 10_000];
 
 fn main() -> Result<()> {
     // Cargo adds `--bench` to what was written.
@@ -41,151 +37,104 @@ fn main() -> Result<()> {
     if words.first().is_some_and(|word| word == "client") {
         return runtime.block_on(clients::measure(&words[1..]));
     }
-    runtime.block_on(bench(wanted(&words)?))
-}
-
-/// The options that `integration/bench --help` describes.
-fn wanted(words: &[String]) -> Result<Wanted> {
-    let mut wanted = Wanted { messages: 200_000, size: 1_024, partitions: 4, rounds: 3, json: None };
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        let value = words.next().with_context(|| format!("{word} needs a value"))?;
-        match word.as_str() {
-            "--messages" => wanted.messages = value.parse()?,
-            "--size" => wanted.size = value.parse()?,
-            "--partitions" => wanted.partitions = value.parse()?,
-            "--rounds" => wanted.rounds = value.parse::<usize>()?.max(1),
-            "--json" => wanted.json = Some(value.into()),
-            _ => bail!("unknown option {word}"),
-        }
-    }
-    Ok(wanted)
-}
-
-struct Site {
-    kafka: Kafka,
-    pulsar: Pulsar,
-    rocketmq: RocketMq,
+    runtime.block_on(bench(Wanted::read(&words)?))
 }
 
 async fn bench(wanted: Wanted) -> Result<()> {
     eprintln!("starting the brokers");
-    // RocketMQ's own default; the image of the tests syncs every message.
-    let asynchronous = Settings::default().conf("flushDiskType=ASYNC_FLUSH");
-    let (kafka, pulsar, rocketmq) =
-        tokio::try_join!(Kafka::start(), Pulsar::start(), RocketMq::start_with(asynchronous))?;
-    let site = Site { kafka, pulsar, rocketmq };
-    // What one hop staged is still there when the next measurement begins to read it.
-    site.pulsar.rest("PUT", "namespaces/public/bench", "").await?;
-    let forever = r#"{"retentionTimeInMinutes":-1,"retentionSizeInMB":-1}"#;
-    site.pulsar.rest("POST", "namespaces/public/bench/retention", forever).await?;
-    let source = site.kafka_topic("backlog");
-    fill::fill(&source, &wanted).await?;
+    let site = Site::start(wanted.delay.is_some()).await?;
+    let bench = Bench { program: bridge_binary()?, site, wanted };
     let mut runs = Vec::new();
-    for round in 0..wanted.rounds {
-        eprintln!("round {} of {}", round + 1, wanted.rounds);
-        site.round(&wanted, &source, round, &mut runs).await?;
+    for shape in &bench.wanted.shapes {
+        for round in 0..bench.wanted.rounds {
+            eprintln!("{shape}: round {} of {}", round + 1, bench.wanted.rounds);
+            bench.round(*shape, round, &mut runs).await?;
+        }
     }
     let rows = table::rows(&runs);
-    eprintln!();
-    table::print(&wanted, &rows);
-    table::save(&wanted, &rows, &runs)
+    let steady = bench.steady(&rows).await?;
+    table::print(&bench.wanted, &rows, &steady);
+    table::save(&bench.wanted, &rows, &steady, &runs)
 }
 
-impl Site {
-    /// Everything once, each beside what it is compared with.
-    async fn round(&self, wanted: &Wanted, source: &Place, round: usize, runs: &mut Vec<Run>) -> Result<()> {
-        let staged = self.pulsar_topic(&format!("persistent://public/bench/staged-{round}"));
-        let delivered = self.rocketmq_topic(&format!("delivered-{round}"));
-        let main = self.rocketmq_topic(&format!("main-{round}"));
-        let stage = self.route("stage", source, None, &staged);
-        // What the first hop staged is the backlog of the second.
-        let deliver = self.route("deliver", &staged, None, &delivered);
-        let via = self.pulsar_topic(&format!("persistent://public/bench/via-{round}"));
-        let main_job = self.route("main", source, Some(&via), &main);
-        let written = [
-            self.pulsar_topic(&format!("persistent://public/bench/written-{round}")),
-            self.rocketmq_topic(&format!("written-{round}")),
-        ];
-        for (row, client, place) in
-            [(Row::ReadKafka, Client::Read, source), (Row::WritePulsar, Client::Write, &written[0])]
-        {
-            runs.push(clients::alone(row, client, place, wanted).await?);
+struct Bench {
+    wanted: Wanted,
+    site: Site,
+    program: PathBuf,
+}
+
+impl Bench {
+    /// Everything once: first what the clients need, then each pair.
+    async fn round(&self, shape: Shape, round: usize, runs: &mut Vec<Run>) -> Result<()> {
+        let ends = |pair: &Pair| [Some(pair.from), pair.via, Some(pair.to)];
+        let protocols: BTreeSet<Protocol> = self.wanted.pairs.iter().flat_map(ends).flatten().collect();
+        for protocol in protocols {
+            // What the first round writes is the backlog of all.
+            let written = self.site.place(protocol, &format!("backlog-{}-{round}", shape.name()));
+            let backlog = self.backlog(protocol, shape);
+            self.delay(Some(protocol));
+            runs.push(clients::alone(Row::Write(protocol), Client::Write, &written, shape).await?);
+            self.delay(None);
+            runs.push(clients::alone(Row::Read(protocol), Client::Read, &backlog, shape).await?);
         }
-        runs.push(carried(Row::Stage, &stage, &staged, &staged, wanted).await?);
-        for (row, client, place) in
-            [(Row::ReadPulsar, Client::Read, &staged), (Row::WriteRocketMq, Client::Write, &written[1])]
-        {
-            runs.push(clients::alone(row, client, place, wanted).await?);
+        for (at, pair) in self.wanted.pairs.iter().enumerate() {
+            let mut rows = vec![(Row::Carry(*pair), &self.program)];
+            // Once is enough to see the noise.
+            if at == 0 {
+                rows.push((Row::Control(*pair), &self.program));
+            }
+            rows.extend(self.wanted.other.as_ref().map(|other| (Row::Other(*pair), other)));
+            // What comes second finds other files in memory: they take turns.
+            if round % 2 == 1 {
+                rows.reverse();
+            }
+            for (row, program) in rows {
+                let name = format!("{pair}-{}-{round}-{}", shape.name(), runs.len());
+                let way = Way::new(&self.site, *pair, self.backlog(pair.from, shape), name);
+                self.delay(Some(pair.to));
+                eprintln!("  {row}");
+                runs.push(drain::drain(&self.site, row, &way, shape, program).await?);
+            }
         }
-        runs.push(carried(Row::Deliver, &deliver, &delivered, &delivered, wanted).await?);
-        runs.push(carried(Row::MainJob, &main_job, &via, &main, wanted).await?);
+        self.delay(None);
         Ok(())
     }
 
-    fn kafka_topic(&self, topic: &str) -> Place {
-        Place::Kafka { servers: self.kafka.servers.clone(), topic: topic.into() }
+    fn backlog(&self, protocol: Protocol, shape: Shape) -> counts::Place {
+        self.site.place(protocol, &format!("backlog-{}-0", shape.name()))
     }
 
-    fn pulsar_topic(&self, topic: &str) -> Place {
-        Place::Pulsar { url: self.pulsar.url.clone(), admin: self.pulsar.admin.clone(), topic: topic.into() }
+    fn delay(&self, to: Option<Protocol>) {
+        self.site.delay(to.zip(self.wanted.delay));
     }
 
-    fn rocketmq_topic(&self, topic: &str) -> Place {
-        let (namesrv, broker) = (self.rocketmq.namesrv.clone(), self.rocketmq.address().to_owned());
-        Place::RocketMq { namesrv, broker, topic: topic.into() }
-    }
-
-    fn route(&self, name: &str, from: &Place, via: Option<&Place>, to: &Place) -> String {
-        let end = |place: &Place| format!("{{ cluster: {}, topic: \"{}\" }}", place.protocol(), place.topic());
-        let via = via.map_or(String::new(), |via| format!("    via: {}\n", end(via)));
-        let name = format!("{name}-{}", to.topic().rsplit('-').next().unwrap_or_default());
-        format!(
-            r#"clusters:
-  kafka: {{ type: kafka, servers: "{}" }}
-  pulsar: {{ type: pulsar, url: "{}", admin: "{}" }}
-  rocketmq: {{ type: rocketmq, namesrv: "{}" }}
-routes:
-  {name}:
-    from: {}
-{via}    to: {}
-"#,
-            self.kafka.servers,
-            self.pulsar.url,
-            self.pulsar.admin,
-            self.rocketmq.namesrv,
-            end(from),
-            end(to),
-        )
-    }
-}
-
-/// Carries the backlog with a bridge of its own, until the target's broker has counted all of it. Rate and CPU are taken from
-/// the first look that sees a message at the first place that the route writes to the look that sees the last at the target;
-/// memory over the whole life.
-async fn carried(row: Row, table: &str, first: &Place, target: &Place, wanted: &Wanted) -> Result<Run> {
-    target.create(wanted.partitions).await?;
-    let bridge = Bridge::start(table).await?;
-    let (mut begin, mut seen, mut moved) = (None, 0, Instant::now());
-    loop {
-        // A place that the bridge itself makes is not there from the beginning.
-        if begin.is_none() && first.count(wanted.partitions).await.is_ok_and(|count| count > 0) {
-            let already = target.count(wanted.partitions).await?;
-            begin = Some((Instant::now(), already, Usage::of(bridge.id()?)?));
+    /// Each rate, with the first shape's messages.
+    async fn steady(&self, rows: &[Summary]) -> Result<Vec<Steady>> {
+        let (Some(time), Some(shape)) = (self.wanted.steady, self.wanted.shapes.first().copied()) else {
+            return Ok(Vec::new());
+        };
+        let mut all = Vec::new();
+        for rate in RATES {
+            for protocol in Protocol::ALL {
+                let place = self.site.place(protocol, &format!("late-{}-{rate}", protocol.name()));
+                eprintln!("{} at {rate} a second", protocol.name());
+                all.push(steady::alone(&place, shape, rate, time).await?);
+            }
         }
-        let count = target.count(wanted.partitions).await.with_context(|| bridge.about())?;
-        if count > seen {
-            (seen, moved) = (count, Instant::now());
+        for pair in &self.wanted.pairs {
+            let carried = rows.iter().find(|row| row.median.row == Row::Carry(*pair) && row.median.shape == shape);
+            let half = carried.map(|row| row.median.messages_per_second as u64 / 2);
+            for rate in RATES.into_iter().chain(half) {
+                eprintln!("{pair} at {rate} a second");
+                let name = format!("late-{pair}-{rate}");
+                let from = self.site.place(pair.from, &format!("{name}-from"));
+                let way = Way::new(&self.site, *pair, from, name);
+                self.delay(Some(pair.to));
+                let what = format!("{pair} ({} hops)", pair.hops());
+                all.push(steady::bridged(&self.site, what, &way, shape, rate, time, &self.program).await?);
+            }
         }
-        if let Some((begin, already, used)) = begin.as_ref().filter(|_| seen >= wanted.messages) {
-            let time = begin.elapsed();
-            let run = Run::between(row, seen - already, time, used, &Usage::of(bridge.id()?)?, wanted.size);
-            bridge.fine();
-            return Ok(run);
-        }
-        if moved.elapsed() > STALL {
-            bail!("{seen} of {} arrived, and no more for {STALL:?}; {}", wanted.messages, bridge.about());
-        }
-        sleep(LOOK).await;
+        self.delay(None);
+        Ok(all)
     }
 }

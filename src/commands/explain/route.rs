@@ -153,8 +153,9 @@ fn placement(hop: &Hop) -> &'static str {
 }
 
 fn order(hop: &Hop) -> &'static str {
-    if clusters::protocol(hop.from.cluster.protocol).is_some_and(|protocol| (protocol.spreads)(&hop.from.options)) {
-        return "nothing, or each key as far as its subscription keeps it: several instances read one partition at the same time, and \
+    let Endpoint { cluster, options, .. } = &hop.from;
+    if clusters::protocol(cluster.protocol).is_some_and(|protocol| (protocol.spreads)(&cluster.settings, options)) {
+        return "nothing, or each key as far as its subscription or group keeps it: several instances read one partition at the same time, and \
                 what fails comes again later";
     }
     match hop.policies.set_aside.order {

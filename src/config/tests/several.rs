@@ -146,6 +146,25 @@ fn a_source_that_several_read_at_once_is_not_staged() {
     assert!(staged.len() == 1 && staged[0].contains("one writer for each"), "{staged:?}");
 }
 
+#[cfg(feature = "rocketmq-proxy")]
+#[test]
+fn a_source_behind_a_grpc_proxy_is_not_staged_and_begins_where_its_group_is() {
+    let said = |from: &str, more: &str| {
+        let clusters = "clusters:\n  g: { type: rocketmq, proxy: \"h:8081\" }\n  p: { type: pulsar, url: \"pulsar://h:1\", admin: \"http://h:2\" }\n";
+        let routes = format!(
+            "routes:\n  x: {{ from: {{ cluster: g, topic: t{from} }}, to: {{ cluster: p, topic: \"persistent://a/b/c\" }}{more} }}\n"
+        );
+        checked(&format!("{clusters}{routes}")).mistakes.into_iter().map(|mistake| mistake.problem).collect::<Vec<_>>()
+    };
+    assert!(said("", "").is_empty() && said(", start: earliest", "").is_empty());
+    for start in [", start: latest", ", start: 2026-01-31", ", start_offsets: { 0: 1 }"] {
+        let wrong = said(start, "");
+        assert!(wrong.len() == 1 && wrong[0].contains("where the group is"), "{start}: {wrong:?}");
+    }
+    let staged = said("", ", via: { cluster: p, topic: \"persistent://a/b/d\" }");
+    assert!(staged.len() == 1 && staged[0].contains("one writer for each"), "{staged:?}");
+}
+
 #[test]
 fn a_route_begins_where_it_says() {
     let start = |from: &str| {

@@ -27,7 +27,7 @@ const BATCH_METADATA_ROOM: usize = 1024;
 const SMALLEST_CHUNK: usize = 1024;
 
 /// What does not change between the sends of one producer.
-pub(super) struct Encoder {
+pub(crate) struct Encoder {
     pub producer_id: u64,
     pub name: String,
     /// For the detail of a fault: the topic's full name.
@@ -39,7 +39,7 @@ pub(super) struct Encoder {
 }
 
 /// Frames that become one batch, one message, or the chunks of one message: stored or not as a whole.
-pub(super) struct Planned {
+pub(crate) struct Planned {
     /// That of its first message.
     pub sequence: u64,
     pub messages: usize,
@@ -47,7 +47,7 @@ pub(super) struct Planned {
 }
 
 #[derive(Default)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     pub parts: Vec<Planned>,
     /// Why the message behind those of `parts` cannot be sent, when it cannot. Nothing behind it is encoded.
     pub refused: Option<Fault>,

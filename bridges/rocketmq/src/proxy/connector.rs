@@ -7,19 +7,19 @@ use trestle_core::{
 
 use super::{
     link::{Link, Target},
-    sink,
+    sink, source,
 };
 use crate::{client::BROKER_LIMIT, remoting::Credentials, settings::Durability};
 
-const NO_SOURCE: &str = "reading through a gRPC proxy is not offered: its Rust client gives no way to tell bodies that \
-     producers compressed, nor to hold a message back for as long as it takes to deliver it. Read from the cluster's name \
-     servers (`namesrv`)";
 const NO_READER: &str = "a gRPC proxy hands messages only to a group: reading without one takes the cluster's name servers \
      (`namesrv`)";
 const NO_TOPICS: &str = "a gRPC proxy does not list topics: name them, or use the cluster's name servers (`namesrv`)";
 const ONE_BY_ONE: &str = "through a gRPC proxy, which chooses each message's queue, messages are sent one at a time: some \
      hundred a second. Only messages of one message group come in order (topics of the type FIFO, with the option \
      messageGroup)";
+const ANY_BEGINNING: &str = "a gRPC proxy cannot say where a group begins that has never read: brokers give it a queue from its first \
+     message while they have that in memory, else its last message and what comes after it. Where older messages matter, set the \
+     group to the beginning before the first start: `mqadmin resetOffsetByTime -n NAMESRV -g GROUP -t TOPIC -s 0`";
 const UNTOLD: &str = "a gRPC proxy does not tell how long messages are kept (fileReservedTime), how large one may be \
      (maxMessageSize), and how many queues there are";
 
@@ -66,7 +66,7 @@ impl Proxy {
         Ok(TopicInfo {
             partitions: 1,
             warnings: vec![ONE_BY_ONE.into()],
-            unchecked: vec![UNTOLD.into()],
+            unchecked: vec![UNTOLD.into(), ANY_BEGINNING.into()],
             ..TopicInfo::default()
         })
     }
@@ -74,7 +74,12 @@ impl Proxy {
 
 impl Connector for Proxy {
     fn source(&self, spec: SourceSpec) -> BoxFuture<'_, Result<SourcePair, Fault>> {
-        self.refuse(&spec.topic, NO_SOURCE)
+        let origin = source::Origin {
+            cluster: self.cluster.clone(),
+            address: self.address.clone(),
+            credentials: self.credentials.clone(),
+        };
+        Box::pin(source::open(origin, spec))
     }
 
     fn sink(&self, mut spec: SinkSpec) -> BoxFuture<'_, Result<Arc<dyn Sink>, Fault>> {

@@ -24,14 +24,16 @@ use trestle_core::{Cause, Defect, Header, Headers, Message, Position};
 use crate::stamp::{self, Delay, Stamp};
 use envelope::Entry;
 
-const SEPARATOR: u8 = 1;
-const END: u8 = 2;
+pub const SEPARATOR: u8 = 1;
+pub const END: u8 = 2;
 
 pub const KEYS: &str = "KEYS";
 pub const TAGS: &str = "TAGS";
 pub const SHARDING_KEY: &str = "__SHARDINGKEY";
-const DELIVER_AT: &str = "TIMER_DELIVER_MS";
+pub const DELIVER_AT: &str = "TIMER_DELIVER_MS";
 const DELAY_LEVEL: &str = "DELAY";
+#[cfg(feature = "proxy")]
+pub const UNIQ_KEY: &str = "UNIQ_KEY";
 
 const OURS: &str = "trestle-";
 const KEY: &str = "trestle-key";
@@ -241,6 +243,12 @@ pub fn pairs(properties: &Bytes) -> impl Iterator<Item = (Bytes, Bytes)> {
         let (name, value) = (pair.get(..at)?, pair.get(at + 1..)?);
         Some((properties.slice_ref(name), properties.slice_ref(value)))
     })
+}
+
+/// Whether a stored property may have this as its name or value: it is found again between the separators.
+#[cfg(feature = "proxy")]
+pub fn is_property(text: &str) -> bool {
+    !text.bytes().any(|byte| byte == SEPARATOR || byte == END)
 }
 
 fn read_key(text: &[u8]) -> Result<Option<Bytes>, String> {

@@ -1,10 +1,10 @@
 //! Every source/target pair of protocols, by the real program on real brokers: what arrives is what was written.
 
 mod many;
-mod nasty;
+pub mod nasty;
 mod native;
 mod nine;
 mod ring;
 mod routes;
 mod schemas;
-mod site;
+pub mod site;

@@ -9,21 +9,15 @@ use anyhow::{Context, Result, ensure};
 use trestle_conformance::{Features, Subject, promises};
 use trestle_core::{
     BoxFuture, Connector, Ensure, Fault, FaultKind, Message, Outcome, PartitionId, Reader, ReaderSpec, Scope, Sink,
-    SinkSpec, SourcePair, SourceSpec, TopicInfo, Why,
+    SinkSpec, SourcePair, SourceSpec, Start, TopicInfo, Why,
 };
 use trestle_integration::{Bridge, Brokers, RocketMq, oracle::Load, until};
 
-use super::rig::*;
+use super::{
+    super::rig::{self, *},
+    fault, through,
+};
 use crate::main_job::rig::{Job, Site};
-
-fn through(proxy: &str) -> Result<Arc<dyn Connector>> {
-    let settings = serde_json::from_value(serde_json::json!({ "proxy": proxy }))?;
-    trestle_rocketmq::connector("billing", settings).map_err(|wrong| anyhow::anyhow!(wrong))
-}
-
-fn fault<T>(result: Result<T, Fault>) -> Result<Fault> {
-    result.err().context("it is refused")
-}
 
 /// Writes through the proxy and does all else at the name servers.
 struct Split {
@@ -67,7 +61,7 @@ impl Subject for Proxied {
 
 async fn proxied() -> Result<Proxied> {
     let rocketmq = &Brokers::shared().await?.rocketmq;
-    Ok(Proxied(Arc::new(Split { written: through(&rocketmq.grpc)?, other: connector(&rocketmq.namesrv)? })))
+    Ok(Proxied(Arc::new(Split { written: through(&rocketmq.grpc)?, other: rig::connector(&rocketmq.namesrv)? })))
 }
 
 /// Those of the promises that speak of a lane, on a topic of one queue.
@@ -85,7 +79,7 @@ async fn a_lane_through_the_proxy_keeps_its_promises() -> Result<()> {
 #[tokio::test]
 async fn a_fifo_topic_is_written_with_message_groups_and_keeps_each_in_order() -> Result<()> {
     let rocketmq = &Brokers::shared().await?.rocketmq;
-    let (connector, proxy) = (connector(&rocketmq.namesrv)?, through(&rocketmq.grpc)?);
+    let (connector, proxy) = (rig::connector(&rocketmq.namesrv)?, through(&rocketmq.grpc)?);
     let topic = unique("fifo");
     rocketmq.create_topic_of(&topic, 4, "FIFO").await?;
     let grouped = SinkSpec { options: options([("messageGroup", "key")]), ..sink_spec(&topic) };
@@ -134,7 +128,7 @@ async fn what_a_proxy_cannot_do_is_said_and_what_to_do_instead() -> Result<()> {
     ensure!(info.partitions == 1 && !info.grows && info.warnings.len() == 1, "{info:?}");
     let delayed = SinkSpec { options: options([("delayLevel", "constant:1")]), ..sink_spec(&topic) };
     for refused in [
-        fault(proxy.source(source_spec(&topic, "group")).await)?,
+        fault(proxy.source(SourceSpec { start: Start::Latest, ..source_spec(&topic, "group") }).await)?,
         fault(proxy.topics("*").await)?,
         fault(proxy.sink(delayed).await)?,
     ] {
