@@ -464,7 +464,8 @@ impl Checker<'_> {
     pub(super) fn is_reported(&self, path: &[&str]) -> bool {
         let under = self.at(path, "").path;
         let inside = format!("{under}/");
-        self.mistakes.iter().any(|mistake| mistake.path == under || mistake.path.starts_with(&inside))
+        self.root.is_unknown(path)
+            || self.mistakes.iter().any(|mistake| mistake.path == under || mistake.path.starts_with(&inside))
     }
 
     pub(super) fn at(&self, path: &[&str], problem: impl Into<String>) -> Mistake {

@@ -115,6 +115,16 @@ impl Node {
         self.find(path, |key, _| key.span)
     }
 
+    /// Whether what stands there could not be had, which was told where that was found.
+    pub fn is_unknown(&self, path: &[&str]) -> bool {
+        let mut node = self;
+        for name in path {
+            let Some((_, next)) = node.get(name) else { return false };
+            node = next;
+        }
+        matches!(node.kind, Kind::Unknown)
+    }
+
     fn find(&self, path: &[&str], place: impl Fn(&Key, &Node) -> Span) -> Span {
         let (mut node, mut span) = (self, Span { line: 1, column: 1, width: 1 });
         for name in path {

@@ -138,10 +138,14 @@ async fn who_asks_for_a_change_is_noted_with_what_came_of_it_and_without_the_cre
     server.ask("GET", DOCUMENT, "Authorization: Bearer token-of-nobody-at-all\r\n", "").await;
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let audit: Vec<&Value> = lines.iter().filter(|line| line["target"] == "audit").map(|line| &line["fields"]).collect();
+    let audit: Vec<&Value> =
+        lines.iter().filter(|line| line["target"] == "audit").map(|line| &line["fields"]).collect();
     assert_eq!(audit.len(), 2, "{text}");
     for line in &audit {
-        assert_eq!((&line["who"], &line["by"], &line["path"]), (&"ops".into(), &"token".into(), &purge.as_str().into()));
+        assert_eq!(
+            (&line["who"], &line["by"], &line["path"]),
+            (&"ops".into(), &"token".into(), &purge.as_str().into())
+        );
         assert!(line["peer"].as_str().is_some_and(|peer| peer.starts_with("127.0.0.1:")), "{line}");
     }
     assert_eq!(audit[1]["status"], 415);

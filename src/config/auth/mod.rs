@@ -153,7 +153,7 @@ impl Checker<'_> {
             let at = self.root.locate(&path);
             self.name(&path, name, at);
             let scopes = [&path[..], &["scopes"]].concat();
-            if token.scopes.is_empty() && !self.is_reported(&scopes) {
+            if token.scopes.is_empty() && !self.is_reported(&path) {
                 let mistake = self.at(&scopes, "`scopes` is empty: this token could do nothing");
                 self.mistakes.push(mistake.expected("view, operate, or both"));
             }
