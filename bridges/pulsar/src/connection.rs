@@ -176,8 +176,8 @@ impl Connection {
         let (stop, stopped) = watch::channel(Stop::No);
         let shared =
             Arc::new(Shared { address, access, writes, routes: Routes::default(), stop, pongs: watch::Sender::new(0) });
-        tokio::spawn(tasks::write(writer, queue, stopped.clone(), shared.clone()));
-        tokio::spawn(tasks::read(reader, buffer, max_message + FRAME_PADDING, stopped, shared.clone()));
+        tokio::spawn(tasks::write(writer, queue, stopped.clone(), tasks::Task::of(&shared)));
+        tokio::spawn(tasks::read(reader, buffer, max_message + FRAME_PADDING, stopped, tasks::Task::of(&shared)));
         Ok(Connection(Arc::new(Inner { shared, max_message, next_id: AtomicU64::new(1) })))
     }
 

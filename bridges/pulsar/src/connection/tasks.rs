@@ -22,12 +22,14 @@ pub(super) async fn read(
     mut buffer: BytesMut,
     limit: usize,
     mut stop: watch::Receiver<Stop>,
-    shared: Arc<Shared>,
+    mut task: Task,
 ) {
+    let shared = task.shared.clone();
     let reason = tokio::select! {
         reason = read_all(&mut reader, &mut buffer, limit, &shared) => reason,
         () = stopped(&mut stop, Stop::Gently) => "the connection is closed".into(),
     };
+    task.ended = true;
     tracing::debug!(address = shared.address, reason, "connection ended");
     // A gentle stop lets the writer finish; `fail` would cut it short.
     if *stop.borrow() == Stop::Gently {
@@ -125,6 +127,27 @@ fn request_id(it: &BaseCommand) -> Option<u64> {
         .or(it.get_or_create_schema_response.as_ref().map(|r| r.request_id))
 }
 
+/// Goes with a task. One that ends in any other way than by coming to its end (a panic, a runtime that is no more) ends the
+/// connection: whoever uses it would wait for ever, and nobody would open another.
+pub(super) struct Task {
+    shared: Arc<Shared>,
+    ended: bool,
+}
+
+impl Task {
+    pub(super) fn of(shared: &Arc<Shared>) -> Task {
+        Task { shared: shared.clone(), ended: false }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.shared.fail("a task of the connection died".into());
+        }
+    }
+}
+
 /// Resolves at a stop at least as hard as `least`.
 async fn stopped(stop: &mut watch::Receiver<Stop>, least: Stop) {
     // The sender lives in `Shared`, which the caller holds.
@@ -139,13 +162,15 @@ pub(super) async fn write(
     mut writer: Writer,
     mut queue: mpsc::Receiver<Encoded>,
     mut stop: watch::Receiver<Stop>,
-    shared: Arc<Shared>,
+    mut task: Task,
 ) {
+    let shared = task.shared.clone();
     let mut stop_now = stop.clone();
     let end = tokio::select! {
         written = write_all(&mut writer, &mut queue, &mut stop) => written,
         () = stopped(&mut stop_now, Stop::Now) => Ok(()),
     };
+    task.ended = true;
     queue.close();
     if let Err(e) = end {
         shared.fail(format!("write: {e}"));
@@ -188,4 +213,40 @@ async fn write_frames(writer: &mut Writer, frames: &mut Vec<Encoded>) -> std::io
 async fn write_both(writer: &mut Writer, mut head: Bytes, body: Bytes) -> std::io::Result<()> {
     writer.write_all_buf(&mut head).await?;
     writer.write_all(&body).await
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{net::TcpListener, runtime::Runtime};
+
+    use super::*;
+    use crate::{access::Access, connection::Connection, settings::Settings, url::BrokerUrl};
+
+    /// A broker that says CONNECTED and nothing else.
+    async fn connect() -> Connection {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("pulsar://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let connected = pulsar::message::proto::CommandConnected::default();
+            let hello = BaseCommand { connected: Some(connected), ..command(Type::Connected) };
+            client.write_all(&frame::encode(&hello).head).await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        let settings: Settings = serde_json::from_value(serde_json::json!({ "url": url })).unwrap();
+        let broker = BrokerUrl::parse_all(&url).unwrap().remove(0);
+        Connection::open(&broker, None, Access::new(&settings).unwrap()).await.unwrap()
+    }
+
+    #[test]
+    fn a_connection_whose_tasks_died_is_lost_and_ends_what_waits_for_it() {
+        let runtime = Runtime::new().unwrap();
+        let connection = runtime.block_on(connect());
+        let mut events = connection.consumer(1, 1).unwrap();
+        assert!(!connection.is_lost());
+        drop(runtime);
+        assert!(connection.is_lost());
+        assert!(events.blocking_recv().is_none());
+        assert!(connection.lost().to_string().contains("died"), "{}", connection.lost());
+    }
 }

@@ -74,22 +74,22 @@ struct Natives {
     kafka: Native<'static>,
     pulsar: Native<'static>,
     rocketmq: Native<'static>,
-    site: Site,
+    brokers: &'static Brokers,
 }
 
 impl Natives {
-    /// Compiled once.
+    /// Compiled once. Without a [`Site`]: its connections live in the runtime of the test that opens them.
     async fn shared() -> Result<&'static Natives> {
         static SHARED: OnceCell<Result<Natives, String>> = OnceCell::const_new();
         let compile = || async {
-            let site = Site::shared().await?;
-            let Brokers { kafka, pulsar, rocketmq, .. } = site.brokers;
+            let brokers = Brokers::shared().await?;
+            let Brokers { kafka, pulsar, rocketmq, .. } = brokers;
             let (kafka, pulsar, rocketmq) = tokio::try_join!(
                 Native::compile(&kafka.broker, "KafkaMessages", "/opt/kafka/lib"),
                 Native::compile(&pulsar.broker, "PulsarMessages", "/opt/pulsar/lib"),
                 Native::compile(&rocketmq.broker, "RocketMqMessages", "/opt/rocketmq/lib"),
             )?;
-            anyhow::Ok(Natives { kafka, pulsar, rocketmq, site })
+            anyhow::Ok(Natives { kafka, pulsar, rocketmq, brokers })
         };
         let shared = || async { compile().await.map_err(|error| format!("{error:#}")) };
         SHARED.get_or_init(shared).await.as_ref().map_err(|error| anyhow!("{error}"))
@@ -101,7 +101,7 @@ impl Natives {
     }
 
     async fn lines(&self, what: &str, topic: &Topic) -> Result<Vec<Value>> {
-        let Brokers { kafka, pulsar, rocketmq, .. } = self.site.brokers;
+        let Brokers { kafka, pulsar, rocketmq, .. } = self.brokers;
         match topic.protocol {
             Protocol::Kafka => self.kafka.run(&[what, &kafka.servers, &topic.name]).await,
             Protocol::Pulsar => self.pulsar.run(&[what, &pulsar.url, &topic.name]).await,
@@ -120,7 +120,7 @@ fn route(name: String, from: &Topic, to: &Topic) -> Route {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn native_clients_read_simple_messages_as_their_own_and_the_rest_in_the_envelope() -> Result<()> {
     let natives = Natives::shared().await?;
-    let site = &natives.site;
+    let site = &Site::shared().await?;
     let run = unique("native-read");
     let from = Protocol::Kafka.topic(&format!("{run}-in")).of_any_time();
     site.make(&from, 1).await?;
@@ -251,7 +251,7 @@ fn once(message: &Message, header: &Header) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_native_clients_write_arrives_with_all_that_they_said() -> Result<()> {
     let natives = Natives::shared().await?;
-    let site = &natives.site;
+    let site = &Site::shared().await?;
     let run = unique("native-write");
     let mut routes = Vec::new();
     for source in Protocol::ALL {
@@ -283,7 +283,7 @@ async fn what_native_clients_write_arrives_with_all_that_they_said() -> Result<(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_are_placed_where_native_clients_place_them() -> Result<()> {
     let natives = Natives::shared().await?;
-    let site = &natives.site;
+    let site = &Site::shared().await?;
     let run = unique("native-place");
     for protocol in Protocol::ALL {
         let topic = protocol.topic(&format!("{run}-{}", protocol.name())).of_any_time();
