@@ -59,14 +59,20 @@ impl Queue {
         code(error).map_or(Ok(()), Err)
     }
 
-    /// Asks what the topic is now; the answer comes to this queue, an error as well.
-    pub(crate) fn ask_topic<C: ClientContext>(&self, client: &Client<C>, topic: &CStr) {
+    /// Asks what the topic is now; the answer comes to this queue, an error as well, within `limit`.
+    pub(crate) fn ask_topic<C: ClientContext>(&self, client: &Client<C>, topic: &CStr, limit: Duration) {
         let mut names = [topic.as_ptr()];
-        // SAFETY: the name is copied; the collection is ours and not needed after the call; options may be null.
+        let millis = c_int::try_from(limit.as_millis()).unwrap_or(c_int::MAX);
+        // SAFETY: the name is copied; collection and options are ours and not needed after the call. Where the limit is refused
+        // the client's own holds.
         unsafe {
+            let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
+            let options = sys::rd_kafka_AdminOptions_new(client.native_ptr(), operation);
+            sys::rd_kafka_AdminOptions_set_request_timeout(options, millis, ptr::null_mut(), 0);
             let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
-            sys::rd_kafka_DescribeTopics(client.native_ptr(), topics, ptr::null(), self.0.as_ptr());
+            sys::rd_kafka_DescribeTopics(client.native_ptr(), topics, options, self.0.as_ptr());
             sys::rd_kafka_TopicCollection_destroy(topics);
+            sys::rd_kafka_AdminOptions_destroy(options);
         }
     }
 

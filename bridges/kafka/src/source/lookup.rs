@@ -22,6 +22,8 @@ pub(super) enum Question {
     Bounds,
     /// The same, because nothing comes although there is something.
     Held,
+    /// Nothing but whether it is answered.
+    Reach,
 }
 
 pub(super) struct Found {
@@ -54,6 +56,7 @@ pub(super) fn ask(
         let answer = match question {
             Question::Begin => begin(&consumer, &topic, &start, &partitions),
             Question::Bounds | Question::Held => bounds(&consumer, &topic, &partitions),
+            Question::Reach => consumer.fetch_metadata(Some(&topic), REQUEST_TIMEOUT).map(|_| BTreeMap::new()),
         };
         // Given back before the answer: whoever hears it may destroy the consumer, which must not happen here.
         drop(consumer);

@@ -33,9 +33,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// While a revoke is not answered.
 const REVOKE_WAIT: Duration = Duration::from_millis(5);
 const DOWN: FaultKind = FaultKind::Unavailable(Why::Down);
-/// How often the topic's identity is looked at, and when a look that was not answered is given up.
+/// How often the topic's identity is looked at, how long the answer may take, and when a look that was not answered at all is
+/// given up.
 const TOPIC_CHECK: Duration = Duration::from_secs(5);
-const TOPIC_CHECK_LIMIT: Duration = Duration::from_secs(70);
+const TOPIC_ANSWER: Duration = Duration::from_secs(3);
+const TOPIC_CHECK_LIMIT: Duration = Duration::from_secs(20);
 /// After an answer that could not be had.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -69,6 +71,8 @@ pub(super) struct Reader {
     /// Which topic of that name is read, once it is known.
     pub(super) topic_id: Option<(i64, i64)>,
     pub(super) check_topic_at: Instant,
+    /// The last look at the topic had no answer, and no broker has been heard of since.
+    topic_unanswered: bool,
     ask_at: Instant,
     /// Partitions that librdkafka gave up without a reason that could be found: read again at this time.
     again: Vec<(Instant, i32)>,
@@ -111,6 +115,7 @@ impl Reader {
             topic,
             topic_id: None,
             check_topic_at: now,
+            topic_unanswered: false,
             ask_at: now,
             again: Vec::new(),
             lag_at: now,
@@ -233,6 +238,11 @@ impl Reader {
     fn learn(&mut self, found: Found, now: Instant) {
         self.asking = false;
         let answers = match found.answer {
+            Ok(_) if found.question == Question::Reach => {
+                (self.topic_unanswered, self.check_topic_at) = (false, now);
+                return self.ask_topic(now);
+            }
+            Err(_) if found.question == Question::Reach => return self.check_topic_at = now + TOPIC_CHECK,
             Ok(answers) => answers,
             // It is asked again while nothing comes.
             Err(_) if found.question == Question::Held => return,
@@ -321,17 +331,34 @@ impl Reader {
         }
     }
 
+    /// Not asked unless a broker answers something simpler, where there is reason to doubt that: while a question like this one
+    /// waits for a broker that is down, librdkafka (2.12.1, `rd_kafka_broker_get_async`) connects again with each attempt
+    /// that fails, some ten thousand times a second, whatever its back-off is.
     fn check_topic(&mut self, now: Instant) {
-        if now >= self.check_topic_at {
-            self.check_topic_at = now + TOPIC_CHECK_LIMIT;
-            self.queue.ask_topic(self.consumer.client(), &self.topic);
+        if now < self.check_topic_at {
+            return;
         }
+        if self.trouble.is_none() && !self.topic_unanswered {
+            return self.ask_topic(now);
+        }
+        self.check_topic_at = now + TOPIC_CHECK;
+        if !self.asking {
+            let (consumer, inbox) = (&self.consumer, &self.shared.inbox);
+            let asked = lookup::ask(consumer, inbox, &self.spec.topic, &self.spec.start, Question::Reach, Vec::new());
+            self.asking = asked.is_ok();
+        }
+    }
+
+    fn ask_topic(&mut self, now: Instant) {
+        self.check_topic_at = now + TOPIC_CHECK_LIMIT;
+        self.queue.ask_topic(self.consumer.client(), &self.topic, TOPIC_ANSWER);
     }
 
     /// A topic that was deleted and made again under its name is another log, also where it has grown past the place of
     /// reading already; librdkafka would read on there.
     pub(super) fn topic_is(&mut self, id: Option<(i64, i64)>) {
         self.check_topic_at = Instant::now() + TOPIC_CHECK;
+        self.topic_unanswered = id.is_none();
         let Some(id) = id else { return };
         if self.topic_id.replace(id).is_none_or(|known| known == id) {
             return;

@@ -42,9 +42,11 @@ pub(super) struct Revoke {
 impl Reader {
     pub(super) fn rebalance(&mut self, event: &native::Event) {
         let partitions: Vec<i32> = event.places().iter().map(|place| place.partition).collect();
-        self.fine();
         match event.error() {
-            Some(Code::AssignPartitions) => self.assigned(partitions),
+            Some(Code::AssignPartitions) => {
+                self.fine();
+                self.assigned(partitions);
+            }
             Some(Code::RevokePartitions) => self.revoked(partitions),
             other => tracing::warn!(?other, "{}: a rebalance of an unknown kind", self.doing),
         }

@@ -6,8 +6,9 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use tokio::time::timeout;
 use trestle_core::{Event, FaultKind, Outcome, PartitionId, Position, Sent, Why};
-use trestle_integration::Kafka;
+use trestle_integration::{Kafka, until};
 
 use super::rig::*;
 
@@ -143,4 +144,33 @@ fn next(number: &mut u32) -> Vec<trestle_core::Message> {
 
 fn stored(sent: &Sent) -> usize {
     sent.runs.iter().take_while(|(_, o)| matches!(o, Outcome::Stored)).map(|(count, _)| count).sum()
+}
+
+/// librdkafka can connect thousands of times a second then. Whoever listens in the dead broker's place counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_whose_brokers_are_all_gone_connects_no_more_often_than_its_back_off_allows() -> Result<()> {
+    const WATCHED: Duration = Duration::from_secs(20);
+    let kafka = Kafka::start().await?;
+    let (topic, group) = (unique("storm"), unique("group"));
+    create_topic(&kafka.servers, &topic, 1, &[]).await?;
+    fill(&kafka.servers, &topic, 1, 100, 10)?;
+    let mut member = Member::join(&connector(&kafka.servers, &[])?, source_spec(&topic, &group)).await?;
+    member.assigned(None).await?;
+    member.read(100).await?;
+    kafka.broker.kill().await?;
+    let listener = until("the broker's port is free", SOON, || async {
+        Ok(tokio::net::TcpListener::bind(kafka.servers.as_str()).await.ok())
+    })
+    .await?;
+    let (begin, mut connections) = (Instant::now(), 0);
+    while begin.elapsed() < WATCHED {
+        if let Ok(accepted) = timeout(Duration::from_secs(1), listener.accept()).await {
+            drop(accepted?);
+            connections += 1;
+        }
+    }
+    eprintln!("{connections} connections in {WATCHED:?}");
+    ensure!((1..2_000).contains(&connections), "{connections} connections in {WATCHED:?}");
+    member.control.close().await;
+    Ok(())
 }

@@ -20,6 +20,11 @@ use crate::pairs::{
 
 /// From a topic to one of the same name; what was lost comes again after 10 s.
 fn table(proxy: &str, kafka: &str, topic: &str, group: &str) -> String {
+    table_with(proxy, kafka, topic, group, "")
+}
+
+/// `more`: lines of the route.
+fn table_with(proxy: &str, kafka: &str, topic: &str, group: &str, more: &str) -> String {
     format!(
         r#"clusters:
   proxied: {{ type: rocketmq, proxy: "{proxy}" }}
@@ -28,7 +33,8 @@ routes:
   {topic}:
     from: {{ cluster: proxied, topic: {topic}, group: {group}, options: {{ invisibleDuration: "10000" }} }}
     to: {{ cluster: kafka, topic: {topic} }}
-    dead_letter: {{ cluster: kafka, topic: {topic}-letters }}"#
+    dead_letter: {{ cluster: kafka, topic: {topic}-letters }}
+    {more}"#
     )
 }
 
@@ -172,11 +178,22 @@ async fn nothing_is_lost_when_the_bridge_is_killed_in_the_middle() -> Result<()>
 /// Its gate closes, and what is held is given back and handed out again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_is_blocked_for_longer_than_messages_are_invisible_gets_each_once() -> Result<()> {
+    blocked("blocked", "").await
+}
+
+/// Its gate stays open: the pipeline has in hand what it began to send, and all is kept invisible.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_is_blocked_for_less_than_a_send_may_take_gets_each_once() -> Result<()> {
+    blocked("patient", "send_timeout: 120s").await
+}
+
+async fn blocked(name: &str, more: &str) -> Result<()> {
     const ALL: u64 = 400;
     let (kafka, rocketmq) = (Kafka::start().await?, &Brokers::shared().await?.rocketmq);
-    let filled = Filled::make(rocketmq, "blocked", 2, 10).await?;
+    let filled = Filled::make(rocketmq, name, 2, 10).await?;
     kafka.create_topic(&filled.topic, 1).await?;
-    let bridge = Bridge::start(&table(&rocketmq.grpc, &kafka.servers, &filled.topic, &filled.group)).await?;
+    let table = table_with(&rocketmq.grpc, &kafka.servers, &filled.topic, &filled.group, more);
+    let bridge = Bridge::start(&table).await?;
     until_arrived(&kafka.servers, &filled.topic, 10, SOON).await.with_context(|| bridge.about())?;
     kafka.broker.pause().await?;
     fill(&rig::connector(&rocketmq.namesrv)?, &filled.topic, 10..ALL).await?;
