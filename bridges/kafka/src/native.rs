@@ -83,6 +83,55 @@ impl Queue {
     }
 }
 
+/// What was fetched of one partition, apart from everything else: what is not taken out of it stays, and librdkafka fetches no
+/// more of it. Must be dropped before its client is destroyed.
+pub(crate) struct PartitionQueue {
+    queue: Queue,
+    /// librdkafka has the address of the inner box.
+    _woken: Box<Woken>,
+}
+
+type Woken = Box<dyn Fn() + Send + Sync>;
+
+impl PartitionQueue {
+    /// `woken` is called, by a thread of librdkafka that must not wait, when there is something in a queue that was empty.
+    pub(crate) fn of<C: ClientContext>(
+        client: &Client<C>,
+        topic: &CStr,
+        partition: i32,
+        woken: impl Fn() + Send + Sync + 'static,
+    ) -> Option<PartitionQueue> {
+        unsafe extern "C" fn call(_: *mut sys::rd_kafka_t, woken: *mut c_void) {
+            // SAFETY: the box that it points to outlives the calls, which end in `drop`.
+            unsafe { (*woken.cast::<Woken>())() }
+        }
+        let mut woken: Box<Woken> = Box::new(Box::new(woken));
+        // SAFETY: the client's pointer is valid while it is borrowed and the name is copied; the answer is a new reference or
+        // null. Forwarded to nowhere the partition has a queue of its own.
+        let queue = unsafe {
+            let queue = sys::rd_kafka_queue_get_partition(client.native_ptr(), topic.as_ptr(), partition);
+            let queue = Queue(NonNull::new(queue)?);
+            sys::rd_kafka_queue_forward(queue.0.as_ptr(), ptr::null_mut());
+            let address: *mut Woken = &mut *woken;
+            sys::rd_kafka_queue_cb_event_enable(queue.0.as_ptr(), Some(call), address.cast());
+            queue
+        };
+        Some(PartitionQueue { queue, _woken: woken })
+    }
+
+    /// The next event, if there is one.
+    pub(crate) fn next(&self) -> Option<Event> {
+        self.queue.poll(Duration::ZERO)
+    }
+}
+
+impl Drop for PartitionQueue {
+    fn drop(&mut self) {
+        // SAFETY: the queue is alive; calls are made under its lock, which this takes.
+        unsafe { sys::rd_kafka_queue_cb_event_enable(self.queue.0.as_ptr(), None, ptr::null_mut()) }
+    }
+}
+
 impl Drop for Queue {
     fn drop(&mut self) {
         // SAFETY: our reference, given back once.

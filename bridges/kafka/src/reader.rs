@@ -37,7 +37,8 @@ const BYTES: usize = 1 << 20;
 
 pub(crate) async fn open(cluster: &str, settings: &Settings, spec: ReaderSpec) -> Result<Box<dyn Reader>, Fault> {
     let doing = format!("reading {} on {cluster}", spec.topic);
-    let mut config = fetching::config(settings, &spec.topic, &spec.options, spec.buffer_bytes, spec.largest_message)?;
+    let mut config =
+        fetching::config(settings, &spec.topic, &spec.options, spec.buffer_bytes, spec.largest_message, 1)?;
     config.set("group.id", GROUP).set("auto.offset.reset", "earliest").set("enable.partition.eof", "true");
     let (progress, heard) = mpsc::channel(WAITING);
     let about = doing.clone();

@@ -10,8 +10,10 @@ use crate::{
 /// An instance that is gone is missed after this time, by default.
 const SESSION_MS: &str = "10000";
 
-pub(super) fn consumer(settings: &Settings, spec: &SourceSpec) -> Result<ClientConfig, Fault> {
-    let mut config = fetching::config(settings, &spec.topic, &spec.options, spec.buffer_bytes, spec.largest_message)?;
+/// `partitions`: of the topic. All of them may be ours, and each has a queue of its own.
+pub(super) fn consumer(settings: &Settings, spec: &SourceSpec, partitions: usize) -> Result<ClientConfig, Fault> {
+    let (buffer, largest) = (spec.buffer_bytes, spec.largest_message);
+    let mut config = fetching::config(settings, &spec.topic, &spec.options, buffer, largest, partitions)?;
     // A static member does not say that it leaves: its partitions go to others after this time.
     fetching::default(&mut config, "session.timeout.ms", SESSION_MS.into());
     fetching::default(&mut config, ASSIGNMENT, COOPERATIVE.into());
@@ -40,15 +42,16 @@ mod tests {
             commit_interval: Duration::from_millis(200),
             options: BTreeMap::new(),
         };
-        for buffer_bytes in [1, 8 << 20, 8 << 30] {
+        for (buffer_bytes, partitions) in [(1, 1), (8 << 20, 1), (8 << 20, 64), (8 << 30, 4)] {
             spec.buffer_bytes = buffer_bytes;
-            let config = consumer(&settings, &spec).unwrap();
+            let config = consumer(&settings, &spec, partitions).unwrap();
             config.create_native_config().unwrap();
             let number = |name| config.get(name).unwrap().parse::<usize>().unwrap();
-            assert!(number("fetch.message.max.bytes") > spec.largest_message);
-            assert!(number("queued.max.messages.kbytes") <= (buffer_bytes / 2048).max(1));
+            assert!(number("fetch.max.bytes") > spec.largest_message, "a large message comes alone");
+            assert!(partitions * number("queued.max.messages.kbytes") <= (buffer_bytes / 2048).max(partitions));
+            assert!(number("fetch.message.max.bytes") <= (buffer_bytes / 2 / partitions).max(256 << 10));
         }
         spec.options.insert("group.id".into(), "another".into());
-        assert!(consumer(&settings, &spec).is_err());
+        assert!(consumer(&settings, &spec, 1).is_err());
     }
 }

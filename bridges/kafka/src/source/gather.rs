@@ -1,15 +1,12 @@
 //! Takes events from the queue.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use rdkafka::{Offset, TopicPartitionList, consumer::Consumer, error::KafkaError, types::RDKafkaErrorCode as Code};
 use trestle_core::{Fault, Position, Scope};
 
 use super::{
-    partition::{State, after},
+    partition::{Partition, after},
     reader::Reader,
 };
 use crate::{
@@ -23,40 +20,45 @@ const MESSAGES: usize = 500;
 const BYTES: usize = 1 << 20;
 
 impl Reader {
-    /// Waits for an event and takes what is there with it. An error is the end of this consumer.
+    /// Takes what was fetched of the partitions that can hand something out, or else waits for an event. An error is the end of
+    /// this consumer.
     pub(super) fn gather(&mut self, wait: Duration) -> Result<(), Fault> {
-        let (mut fetched, mut count, mut bytes) = (BTreeMap::<i32, Vec<Record>>::new(), 0, 0);
-        let mut news = None;
-        let mut event = self.queue.poll(wait);
+        let ready = |(id, partition): (&i32, &Partition)| partition.takes().then_some(*id);
+        let ready: Vec<i32> = self.partitions.iter().filter_map(ready).collect();
+        let mut something = false;
+        for id in ready {
+            something |= self.take(id)?;
+        }
+        let event = self.queue.poll(if something { Duration::ZERO } else { wait });
         self.shared.inbox.awake();
-        while let Some(found) = event {
-            if found.kind() != Kind::Fetched {
-                news = Some(found);
+        event.map_or(Ok(()), |event| self.news(&event))
+    }
+
+    /// Takes one gathering of a partition; whether there was anything.
+    fn take(&mut self, id: i32) -> Result<bool, Fault> {
+        let (mut records, mut bytes, mut news) = (Vec::<Record>::new(), 0, None);
+        let Some(queue) = self.queues.get(&id) else { return Ok(false) };
+        while records.len() < MESSAGES && bytes < BYTES {
+            let Some(event) = queue.next() else { break };
+            if event.kind() != Kind::Fetched {
+                news = Some(event);
                 break;
             }
-            if let Some(record) = found.into_record() {
-                count += 1;
+            if let Some(record) = event.into_record() {
                 bytes += translate::record_bytes(&record);
-                fetched.entry(record.partition()).or_default().push(record);
+                records.push(record);
             }
-            if count >= MESSAGES || bytes >= BYTES {
-                break;
-            }
-            event = self.queue.poll(Duration::ZERO);
         }
-        if count > 0 {
+        let something = !records.is_empty() || news.is_some();
+        if !records.is_empty() {
             self.fine();
-        }
-        for (id, records) in fetched {
-            if let Some(partition) = self.partitions.get_mut(&id)
-                && partition.state == State::Reading
-                && !partition.paused
-            {
+            if let Some(partition) = self.partitions.get_mut(&id) {
                 partition.hold(translate::messages(&records, self.spec.largest_message));
                 self.touched.insert(id);
             }
         }
-        news.map_or(Ok(()), |event| self.news(&event))
+        news.map_or(Ok(()), |event| self.news(&event))?;
+        Ok(something)
     }
 
     pub(super) fn news(&mut self, event: &Event) -> Result<(), Fault> {

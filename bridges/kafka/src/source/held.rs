@@ -8,7 +8,7 @@ use trestle_core::{Event, PartitionId};
 
 use super::{
     lookup::Question,
-    partition::{Partition, State},
+    partition::Partition,
     reader::{Reader, name},
 };
 use crate::native;
@@ -27,7 +27,7 @@ pub(super) struct HeldBack {
 impl Partition {
     /// Whether the broker is to be asked why nothing comes. `end`: of the log, whatever is committed of it.
     fn stands_still(&mut self, end: Option<i64>, now: Instant) -> bool {
-        let waits = self.state == State::Reading && self.is_current() && !self.paused && self.held.is_empty();
+        let waits = self.takes();
         let Offset::Offset(next) = self.next else { return false };
         if !waits || end.is_none_or(|end| end <= next) {
             self.held_back.stands = None;
@@ -100,7 +100,7 @@ mod tests {
     fn a_partition_stands_still_when_nothing_comes_although_there_is_something() {
         let mut partition = Partition::new(Tracker::new(PartitionId(0), || {}));
         partition.begin_at(Offset::Offset(5));
-        partition.paused = false;
+        (partition.paused, partition.credit) = (false, 1);
         let begin = Instant::now();
         let (soon, late) = (begin + ASK_AFTER / 2, begin + ASK_AFTER);
         assert!(!partition.stands_still(Some(5), begin) && !partition.stands_still(Some(5), late), "it is at the end");
@@ -110,7 +110,7 @@ mod tests {
         assert!(partition.stands_still(Some(9), late + ASK_AFTER));
         partition.next = Offset::Offset(6);
         assert!(!partition.stands_still(Some(9), late + 2 * ASK_AFTER), "it has moved");
-        partition.paused = true;
+        partition.credit = 0;
         assert!(!partition.stands_still(Some(9), late + 9 * ASK_AFTER), "nobody wants anything");
     }
 }

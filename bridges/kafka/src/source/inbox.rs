@@ -53,6 +53,11 @@ impl Inbox {
         }
     }
 
+    /// Something was fetched.
+    pub(super) fn fetched(&self) {
+        self.ask(|_| {});
+    }
+
     /// Tells the thread that there is room for events again, if it waits for that.
     pub(super) fn made_room(&self) {
         if self.starved.swap(false, Ordering::AcqRel) {

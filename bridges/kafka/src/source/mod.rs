@@ -35,11 +35,17 @@ const EVENTS: usize = 64;
 /// `close` answers after this time at the latest; what is left is freed by the thread on its own.
 const CLOSE_LIMIT: Duration = Duration::from_secs(15);
 
-pub(crate) fn open(cluster: &str, settings: &Settings, spec: SourceSpec) -> Result<SourcePair, Fault> {
+/// `partitions`: of the topic, as far as is known.
+pub(crate) fn open(
+    cluster: &str,
+    settings: &Settings,
+    spec: SourceSpec,
+    partitions: usize,
+) -> Result<SourcePair, Fault> {
     let (sender, events) = mpsc::channel(EVENTS);
     let (ended, ends) = watch::channel(());
     let shared = Arc::new(Shared { inbox: Arc::new(Inbox::default()), lag: Mutex::default() });
-    let mut config = config::consumer(settings, &spec)?;
+    let mut config = config::consumer(settings, &spec, partitions)?;
     let identity = match config.get("group.instance.id") {
         Some(_) => None,
         None => Identity::take(&settings.servers, &spec.group),

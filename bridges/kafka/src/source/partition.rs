@@ -20,7 +20,7 @@ pub(super) struct Partition {
     pub credit: u64,
     /// The log is new: no position of the group is about it, and it is read from its beginning.
     pub fresh: bool,
-    /// Fetched beyond the credit: at most one gathering, because then the partition pauses.
+    /// Beyond the credit: at most one gathering, because no more is taken from the client while there is something.
     pub held: VecDeque<Message>,
     restarts: u64,
     /// The group's position as far as it is known: the next offset to read.
@@ -89,6 +89,11 @@ impl Partition {
     /// The epoch runs: what is read now can be handed out.
     pub(super) fn is_current(&self) -> bool {
         self.tracker.is_current(Epoch(self.restarts))
+    }
+
+    /// Whether anything more could be handed out.
+    pub(super) fn takes(&self) -> bool {
+        self.state == State::Reading && !self.paused && self.credit > 0 && self.held.is_empty() && self.is_current()
     }
 
     /// Takes what was fetched. What is behind `next` was handed out before a seek took hold.

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     classify, native,
-    native::Queue,
+    native::{PartitionQueue, Queue},
     options::{ASSIGNMENT, Assignment, assignment},
 };
 
@@ -53,6 +53,8 @@ pub(super) struct Reader {
     pub(super) shared: Arc<Shared>,
     /// Before the consumer: a queue must not outlive its client.
     pub(super) queue: Queue,
+    /// Of each partition; likewise.
+    pub(super) queues: BTreeMap<i32, PartitionQueue>,
     pub(super) consumer: Arc<BaseConsumer<Context>>,
     pub(super) outbox: Outbox,
     pub(super) partitions: BTreeMap<i32, Partition>,
@@ -102,6 +104,7 @@ impl Reader {
             spec: spec.clone(),
             shared,
             queue: own,
+            queues: BTreeMap::new(),
             consumer: Arc::new(consumer),
             outbox,
             partitions: BTreeMap::new(),

@@ -17,7 +17,7 @@ use super::{
     reader::{Reader, name},
 };
 use crate::{
-    native::{self, Kind},
+    native::{self, Kind, PartitionQueue},
     options::Assignment,
 };
 
@@ -67,6 +67,11 @@ impl Reader {
             // Whatever the topic is now, nothing of it was read yet.
             self.topic_id = None;
             self.check_topic_at = Instant::now();
+        }
+        for id in &partitions {
+            let inbox = self.shared.inbox.clone();
+            let queue = PartitionQueue::of(self.consumer.client(), &self.topic, *id, move || inbox.fetched());
+            self.queues.extend(queue.map(|queue| (*id, queue)));
         }
         let trackers = partitions.into_iter().map(|id| self.add(id)).collect();
         self.outbox.push(Ok(Event::Assigned(trackers)));
@@ -146,6 +151,7 @@ impl Reader {
         let fault = Fault::down(format!("{}: the partition was given back", self.doing));
         for id in partitions {
             self.partitions.remove(id);
+            self.queues.remove(id);
             self.commits.forget(*id, &fault);
         }
     }

@@ -32,8 +32,8 @@ impl Reader {
             let reads = partition.state == State::Reading && partition.is_current();
             if reads && partition.credit > 0 && partition.held.is_empty() && (partition.paused || rewound) {
                 resume.push(id);
-            } else if !partition.paused && (!reads || rewound || !partition.held.is_empty()) {
-                // Without credit and with nothing held it reads on: short backpressure costs no fetch.
+            } else if !partition.paused && (!reads || rewound) {
+                // Not for want of credit: what was fetched then would be thrown away, and fetched again.
                 partition.paused = true;
                 pause.push(id);
             }

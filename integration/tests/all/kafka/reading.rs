@@ -5,9 +5,10 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
-use trestle_core::{Batch, Epoch, Event, Message, PartitionId, Position};
+use trestle_core::{Batch, Epoch, Event, Message, PartitionId, Position, SourceSpec};
+use trestle_integration::Kafka;
 
 use super::rig::*;
 
@@ -114,4 +115,43 @@ fn offset(message: &Message) -> u64 {
         Position::Offset(offset) => offset,
         Position::Entry { .. } => unreachable!("Kafka has offsets"),
     }
+}
+
+/// Bytes that the broker's container has sent.
+async fn sent_by(kafka: &Kafka) -> Result<u64> {
+    let said = kafka.broker.exec(&["cat", "/sys/class/net/eth0/statistics/tx_bytes"]).await?;
+    Ok(said.trim().parse()?)
+}
+
+/// librdkafka throws away what it has fetched of a partition that is paused, and fetches it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_to_wait_for_credit_is_fetched_once() -> Result<()> {
+    const COUNT: usize = 20_000;
+    const CREDIT: u64 = 20_000;
+    let kafka = Kafka::start().await?;
+    let (topic, group) = (unique("once"), unique("group"));
+    create_topic(&kafka.servers, &topic, 4, &[]).await?;
+    fill(&kafka.servers, &topic, 4, COUNT as u64, 1_000)?;
+    let connector = connector(&kafka.servers, &[])?;
+    connector.describe(&topic).await?;
+    let spec = SourceSpec { buffer_bytes: 16 << 20, ..source_spec(&topic, &group) };
+    let before = sent_by(&kafka).await?;
+    let mut member = Member::join(&connector, spec).await?;
+    let Some(Event::Assigned(trackers)) = member.next(SOON).await? else { bail!("not assigned: {:?}", member.faults) };
+    for partition in trackers.iter().map(|tracker| tracker.partition()) {
+        member.control.start(partition, None);
+        member.control.credit(partition, CREDIT);
+    }
+    let mut read = 0;
+    while read < COUNT {
+        let batch = member.batch().await.with_context(|| format!("after {read} of {COUNT}"))?;
+        read += batch.messages.len();
+        batch.ack.settle(0..batch.messages.len() as u32);
+        member.control.credit(batch.partition, CREDIT);
+    }
+    let fetched = sent_by(&kafka).await? - before;
+    eprintln!("{fetched} bytes for {COUNT} messages of 1,000");
+    ensure!(fetched < COUNT as u64 * 1_500, "{fetched} bytes were fetched for {COUNT} messages of 1,000");
+    member.control.close().await;
+    Ok(())
 }
