@@ -1,4 +1,4 @@
-//! HTTP for operators: health, readiness, metrics, and the API.
+//! HTTP for operators: health, readiness, metrics, the API, and a page that shows it.
 
 mod api;
 mod audit;
@@ -6,6 +6,7 @@ mod auth;
 mod guard;
 pub mod metrics;
 mod origin;
+mod page;
 mod problem;
 #[cfg(test)]
 mod rig;
@@ -84,6 +85,7 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
 fn router(admin: Admin) -> Router {
     let pages = pages().into_iter().fold(Router::new(), |router, page| router.route(page.path, page.handler));
     pages
+        .merge(page::router())
         .fallback(api::nothing_here)
         .layer(middleware::from_fn_with_state(admin.clone(), guard::guarded))
         .with_state(admin)
