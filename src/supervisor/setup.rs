@@ -5,7 +5,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use futures::future::try_join;
 use tokio::{
     sync::watch,
     time::{Duration, sleep},
@@ -113,29 +112,23 @@ impl Setup {
             let durable = Some(Durable { subscription: hop.group.clone() });
             self.from.ensure(&hop.from.topic, Ensure { partitions: read.partitions, durable }).await?;
         }
-        let target = async {
-            let target = match next {
-                // The next hop's subscription is there before the first message is staged.
-                Some(next) => {
-                    let durable = Some(Durable { subscription: next.group.clone() });
-                    self.to.ensure(&hop.to.topic, Ensure { partitions: read.partitions, durable }).await?
-                }
-                None => {
-                    create_if_missing(&*self.to, &hop.to, Ensure { partitions: read.partitions, durable: None }).await?
-                }
-            };
-            Ok((target, self.to.sink(self.sink_spec(&hop.to, hop.name)).await?))
+        let target = match next {
+            // The next hop's subscription is there before the first message is staged.
+            Some(next) => {
+                let durable = Some(Durable { subscription: next.group.clone() });
+                self.to.ensure(&hop.to.topic, Ensure { partitions: read.partitions, durable }).await?
+            }
+            None => {
+                create_if_missing(&*self.to, &hop.to, Ensure { partitions: read.partitions, durable: None }).await?
+            }
         };
-        let dead = async {
-            let durable = Some(Durable { subscription: DEAD_LETTER_SUBSCRIPTION.into() });
-            let letters = Ensure { partitions: DEAD_LETTER_PARTITIONS, durable };
-            let dead = self.dead_letters.ensure(&self.route.dead_letter.topic, letters).await?;
-            Ok((dead, self.dead_letters.sink(self.sink_spec(&self.route.dead_letter, "dead-letter")).await?))
-        };
-        let ((target, sink), (dead, dead_letters)) = try_join(target, dead).await?;
+        let durable = Some(Durable { subscription: DEAD_LETTER_SUBSCRIPTION.into() });
+        let letters = Ensure { partitions: DEAD_LETTER_PARTITIONS, durable };
+        let dead = self.dead_letters.ensure(&self.route.dead_letter.topic, letters).await?;
         self.warn(read.losses.iter().chain(&read.unchecked));
         self.warn([&target, &dead].into_iter().flat_map(|written| written.warnings.iter().chain(&written.unchecked)));
-        // Last: a member of a group that cannot send anything would only keep others from it.
+        let dead_letters = self.dead_letters.sink(self.sink_spec(&self.route.dead_letter, "dead-letter")).await?;
+        let sink = self.to.sink(self.sink_spec(&hop.to, hop.name)).await?;
         let source = self.from.source(self.source_spec()).await?;
         let letters = Arc::new(DeadLetters::new(dead_letters));
         Ok(Hop::new(
