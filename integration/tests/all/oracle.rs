@@ -17,7 +17,7 @@ use trestle_integration::{
 };
 
 use crate::{
-    parts::{all_stored, lane, sink_spec, unique, unit},
+    parts::{lane, sink_spec, store, unique},
     rocketmq::rig,
 };
 
@@ -94,8 +94,7 @@ async fn through(
     for (partition, messages) in written {
         let mut lane = lane(&sink, partition).await?;
         for together in messages.chunks(TOGETHER) {
-            let sent = lane.send(unit(together.to_vec())).await;
-            ensure!(all_stored(&sent), "{sent:?}");
+            store(&mut *lane, together.to_vec()).await?;
         }
         lane.close().await;
     }

@@ -6,14 +6,15 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 use bytes::Bytes;
+use tokio::time::sleep;
 use trestle_core::{
-    Guarantee, Lane, LaneKey, Message, Outcome, PartitionId, Position, Sent, Sink, SinkSpec, Slice, SourceSpec, Start,
-    Tracker,
+    Fault, FaultKind, Guarantee, Lane, LaneKey, Message, Outcome, PartitionId, Position, Sent, Sink, SinkSpec, Slice,
+    SourceSpec, Start, Tracker,
 };
 
 /// Longer than anything takes that goes well, on a busy machine.
@@ -72,6 +73,30 @@ pub fn unit(mut messages: Vec<Message>) -> Vec<Slice> {
 /// A lane that no source partition has for itself.
 pub async fn lane(sink: &Arc<dyn Sink>, partition: u32) -> Result<Box<dyn Lane>> {
     Ok(sink.lane(LaneKey { target: PartitionId(partition), source: None }).await?)
+}
+
+/// Sends, and has it stored: a broker on a busy machine that asks to wait has stored nothing of what it asks that for.
+pub async fn store(lane: &mut dyn Lane, mut messages: Vec<Message>) -> Result<()> {
+    let begin = Instant::now();
+    loop {
+        let sent = lane.send(unit(messages.clone())).await;
+        let mut left = messages.into_iter();
+        let mut again = Vec::new();
+        for (count, outcome) in &sent.runs {
+            let run = left.by_ref().take(*count);
+            match outcome {
+                Outcome::Stored => run.for_each(drop),
+                Outcome::Refused(Fault { kind: FaultKind::Throttled(_), .. }) => again.extend(run),
+                _ => bail!("{sent:?}"),
+            }
+        }
+        if again.is_empty() {
+            return Ok(());
+        }
+        ensure!(begin.elapsed() < SOON, "{sent:?}");
+        messages = again;
+        sleep(Duration::from_millis(200)).await;
+    }
 }
 
 pub fn all_stored(sent: &Sent) -> bool {

@@ -11,8 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 use trestle_core::{
-    Connector, Ensure, Event, Fault, FaultKind, Headers, Lane, Message, Outcome, PartitionId, Sink, Source,
-    SourceControl, SourceSpec,
+    Connector, Ensure, Event, Fault, Headers, Lane, Message, PartitionId, Sink, Source, SourceControl, SourceSpec,
 };
 use trestle_integration::{Brokers, RocketMq, until};
 
@@ -83,17 +82,7 @@ pub async fn fill(connector: &Arc<dyn Connector>, topic: &str, numbers: std::ops
         let mut lane = lane(&sink, queue as u32).await?;
         let mine: Vec<u64> = numbers.clone().filter(|number| number % queues == queue).collect();
         for numbers in mine.chunks(500) {
-            let messages = || numbers.iter().map(|n| message(n.to_string())).collect();
-            let mut sent = lane.send(unit(messages())).await;
-            // A broker on a busy machine asks to wait: nothing is stored then.
-            let begin = Instant::now();
-            while matches!(&sent.runs[..], [(_, Outcome::Refused(fault))] if matches!(fault.kind, FaultKind::Throttled(_)))
-                && begin.elapsed() < SOON
-            {
-                sleep(Duration::from_millis(200)).await;
-                sent = lane.send(unit(messages())).await;
-            }
-            anyhow::ensure!(all_stored(&sent), "{sent:?}");
+            store(&mut *lane, numbers.iter().map(|n| message(n.to_string())).collect()).await?;
         }
     }
     Ok(())

@@ -31,7 +31,7 @@ async fn tags_choose_messages_and_the_position_steps_over_the_rest() -> Result<(
     messages.extend((2_000..4_000).map(|n| tagged(n.to_string(), "blue")));
     messages.push(message("no tag"));
     for messages in messages.chunks(500) {
-        ensure!(all_stored(&lane.send(unit(messages.to_vec())).await));
+        store(&mut *lane, messages.to_vec()).await?;
     }
     let mut member = Member::join(&connector, spec(&topic, &group, "Aa || red")).await?;
     let numbers: Vec<u64> = member.read(1_000).await?.iter().map(|(_, m)| number(m)).collect::<Result<_>>()?;
@@ -48,9 +48,9 @@ async fn tags_choose_messages_and_the_position_steps_over_the_rest() -> Result<(
     })
     .await?;
     // What comes while it waits at the end, too.
-    ensure!(all_stored(&lane.send(unit(vec![tagged("x".into(), "blue"), tagged("y".into(), "BB")])).await));
+    store(&mut *lane, vec![tagged("x".into(), "blue"), tagged("y".into(), "BB")]).await?;
     committed(4_003).await?;
-    ensure!(all_stored(&lane.send(unit(vec![tagged("4003".into(), "red")])).await));
+    store(&mut *lane, vec![tagged("4003".into(), "red")]).await?;
     ensure!(number(&member.read(1).await?[0].1)? == 4_003);
     committed(4_004).await?;
     ensure!(member.faults.is_empty(), "{:?}", member.faults);
@@ -74,7 +74,7 @@ async fn what_is_on_its_way_is_not_stepped_over() -> Result<()> {
     let sink = connector.sink(sink_spec(&topic)).await?;
     let mut messages = vec![tagged("0".into(), "blue"), tagged("1".into(), "red"), tagged("2".into(), "red")];
     messages.extend((3..100).map(|n| tagged(n.to_string(), "blue")));
-    ensure!(all_stored(&lane(&sink, 0).await?.send(unit(messages)).await));
+    store(&mut *lane(&sink, 0).await?, messages).await?;
     let mut member = Member::join(&connector, spec(&topic, &group, "red")).await?;
     let batch = loop {
         match member.next(SOON).await? {

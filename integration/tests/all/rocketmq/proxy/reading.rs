@@ -172,7 +172,7 @@ async fn tags_choose_messages() -> Result<()> {
         headers: headers(&[(b"TAGS", Some([&b"Aa"[..], b"BB", b"red"][n % 3]))]),
         ..message(n.to_string())
     };
-    ensure!(all_stored(&lane(&sink, 0).await?.send(unit((0..90).map(tagged).collect())).await));
+    store(&mut *lane(&sink, 0).await?, (0..90).map(tagged).collect()).await?;
     let spec = SourceSpec { options: options([("tags", "Aa || red")]), ..source_spec(&topic, &group) };
     let mut member = join(rocketmq, spec).await?;
     let read: Vec<Message> = member.read(60).await?.into_iter().map(|(_, message)| message).collect();

@@ -90,8 +90,7 @@ async fn a_fifo_topic_is_written_with_message_groups_and_keeps_each_in_order() -
         .collect();
     let mut lane = lane(&sink, 0).await?;
     for unit_of in sent.chunks(64) {
-        let sent = lane.send(unit(unit_of.to_vec())).await;
-        ensure!(all_stored(&sent), "{sent:?}");
+        store(&mut *lane, unit_of.to_vec()).await?;
     }
     let mut member = Member::join(&connector, quick_spec(&topic, &unique("group"))).await?;
     let read = member.read(200).await?;
@@ -145,7 +144,7 @@ async fn a_frozen_proxy_is_a_timeout_and_is_written_again_when_it_thaws() -> Res
     let sink =
         until("the proxy knows the topic", SOON, || async { Ok(Some(proxy.sink(sink_spec(&topic)).await?)) }).await?;
     let mut lane = lane(&sink, 0).await?;
-    ensure!(all_stored(&lane.send(unit(numbered(0..10))).await));
+    store(&mut *lane, numbered(0..10)).await?;
     rocketmq.broker.pause().await?;
     let begin = Instant::now();
     let sent = lane.send(unit(numbered(10..20))).await;
