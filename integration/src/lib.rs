@@ -6,6 +6,7 @@
 mod bridge;
 mod brokers;
 mod docker;
+pub mod exposition;
 pub mod http;
 mod native;
 pub mod oracle;
