@@ -8,6 +8,8 @@ mod brokers;
 mod docker;
 pub mod exposition;
 pub mod http;
+#[cfg(test)]
+mod kubernetes;
 mod native;
 pub mod oracle;
 mod ports;
