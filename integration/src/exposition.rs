@@ -1,6 +1,7 @@
 //! The metrics page as Prometheus reads it, and what is said of it elsewhere: README's table, the alerts, the dashboard.
 
 mod catalogue;
+#[cfg(test)]
 mod expression;
 mod lint;
 

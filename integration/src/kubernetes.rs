@@ -15,14 +15,14 @@ const KUSTOMIZATION: &str = include_str!("../../compose/kubernetes/kustomization
 const DEPLOYMENT: &str = include_str!("../../compose/kubernetes/deployment.yaml");
 const NETWORK_POLICY: &str = include_str!("../../compose/kubernetes/networkpolicy.yaml");
 
-/// The table as a pod reads it, with the secret's keys as files. `value`: of a key of the secret.
-fn in_a_pod(folder: &str, value: impl Fn(&str) -> String) -> Checked {
+/// The table as a pod reads it, with the secret's keys as files. `value`: of a key of the secret, and the example's.
+fn in_a_pod(folder: &str, value: impl Fn(&str, &str) -> String) -> Checked {
     let folder = env::temp_dir().join(format!("trestle-kubernetes-{}-{folder}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     for (key, example) in
         TOKENS.lines().filter_map(|line| line.split_once('=')).filter(|(key, _)| !key.starts_with('#'))
     {
-        fs::write(folder.join(key), value(example)).unwrap();
+        fs::write(folder.join(key), value(key, example)).unwrap();
     }
     let checked =
         check(Path::new("trestle.yaml"), &TABLE.replace("/etc/trestle-tokens", folder.to_str().unwrap()), &|_| None);
@@ -40,7 +40,7 @@ fn setting<'a>(text: &'a str, key: &str) -> &'a str {
 
 #[test]
 fn the_route_table_of_the_manifests_is_right_and_asks_for_a_token() {
-    let checked = in_a_pod("right", |_| "0123456789abcdef".repeat(4));
+    let checked = in_a_pod("right", |key, _| format!("{key}-0123456789abcdef"));
     assert!(checked.mistakes.is_empty(), "{:?}", checked.mistakes);
     let table = checked.table.unwrap();
     assert_eq!(table.listen.to_string(), "0.0.0.0:9464");
@@ -48,7 +48,7 @@ fn the_route_table_of_the_manifests_is_right_and_asks_for_a_token() {
 
 #[test]
 fn with_the_example_tokens_trestle_does_not_start() {
-    let checked = in_a_pod("example", str::to_owned);
+    let checked = in_a_pod("example", |key, example| format!("{example}{}", &key[..1]));
     let mistakes = format!("{:?}", checked.mistakes);
     assert!(checked.table.is_none() && mistakes.contains("16"), "{mistakes}");
 }

@@ -83,7 +83,7 @@ fn describe() {
             Unit::Seconds,
             "Since the oldest message that is not settled was received",
         ),
-        ("trestle_lag_seconds", Unit::Seconds, "How long the oldest message waits that is not settled"),
+        ("trestle_lag_seconds", Unit::Seconds, "The same as trestle_oldest_unsettled_age_seconds"),
         ("trestle_lag_messages", Unit::Count, "How far a partition's position is behind its end"),
         ("trestle_gate_closed", Unit::Count, "1 while the target partition cannot take anything"),
         ("trestle_set_aside_messages", Unit::Count, "Messages that failed and wait apart while others pass them"),

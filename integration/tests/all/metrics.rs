@@ -26,7 +26,7 @@ const WITHOUT_EVENT: &[&str] = &["trestle_retries_total", "trestle_restarts_tota
 #[tokio::test]
 async fn the_metrics_page_keeps_to_prometheus_rules_and_to_readme() -> Result<()> {
     let shared = Brokers::shared().await?;
-    let shape = |number| if number == 7 { Shape::Large(POISON_BYTES) } else { Shape::Plain };
+    let shape = |number| if number == 8 { Shape::Large(POISON_BYTES) } else { Shape::Plain };
     let load = Load { shape, ..Load::new("", COUNT) };
     let mut job = Job::prepare(Site::of(&shared.kafka, &shared.pulsar, &shared.rocketmq), "metrics", load).await?;
     job.extra.route = "transform: [ { drop: { key: true, regex: \".*7\" } } ]".into();
