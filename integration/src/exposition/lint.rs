@@ -115,7 +115,8 @@ fn of_family(family: &Family) -> Vec<String> {
     require(sets.len() <= 1, format!("series with different labels: {sets:?}"));
     for (label, value) in family.series.iter().flat_map(|series| &series.labels) {
         require(is_word(label), format!("the label {label:?} is not one word of small letters"));
-        require(!words.contains(&label.as_str()), format!("the label {label:?} is in the name, too"));
+        let by_label = words.windows(2).any(|two| ["by", "per"].contains(&two[0]) && two[1] == label);
+        require(!by_label, format!("the name says that it is by {label:?}, which the label does"));
         require(label == "route" || value.len() <= LONGEST_VALUE, format!("a long value of {label:?}: {value}"));
         require(
             label != "partition" || value.parse::<u32>().is_ok(),
@@ -163,7 +164,7 @@ trestle_delivery_duration_seconds_count{route="r",hop="stage"} 1
             (delivered("trestle_messages__delivered_total"), "single _"),
             (delivered("trestle_messagesDelivered_total"), "small letters"),
             (delivered("trestle_counter_delivered_total"), "type in the name"),
-            (delivered("trestle_hop_total"), "in the name, too"),
+            (delivered("trestle_messages_by_hop_total"), "by \"hop\""),
             (GOOD.replace("duration_seconds", "duration_milliseconds"), "base unit"),
             (GOOD.replace(" Messages that the target's broker confirmed", " x"), "help"),
             (GOOD.replace("# HELP trestle_delivery_duration_seconds From received to settled\n", ""), "help"),
