@@ -16,7 +16,7 @@ use super::{
     Admin,
     audit::Change,
     auth::{Caller, Unknown},
-    origin,
+    origin, page,
     problem::Problem,
 };
 use crate::config::{Auth, Scope};
@@ -36,7 +36,7 @@ struct Asked {
 /// Every request passes here.
 pub async fn guarded(State(admin): State<Admin>, request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    if OPEN.contains(&path.as_str()) {
+    if OPEN.contains(&path.as_str()) || page::has(&path) {
         return next.run(request).await;
     }
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);

@@ -1,6 +1,9 @@
 //! The Prometheus recorder, and what each metric means.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -42,6 +45,36 @@ pub fn of(page: &str, statuses: &Statuses) -> String {
         _ => true,
     };
     page.lines().filter(is_there).flat_map(|line| [line, "\n"]).collect()
+}
+
+/// What the hops show, read from the page: what the API tells is what the metrics say.
+#[derive(Default)]
+pub struct Readings(BTreeMap<(String, String, String), BTreeMap<Option<u32>, f64>>);
+
+impl Readings {
+    /// The sum over all partitions and causes; nothing where the hop does not show it.
+    pub fn of(&self, route: &str, hop: &str, metric: &str) -> Option<f64> {
+        Some(self.0.get(&(route.into(), hop.into(), metric.into()))?.values().sum())
+    }
+
+    pub fn partitions(&self, route: &str, hop: &str, metric: &str) -> BTreeMap<u32, f64> {
+        let found = self.0.get(&(route.into(), hop.into(), metric.into())).into_iter().flatten();
+        found.filter_map(|(partition, value)| Some(((*partition)?, *value))).collect()
+    }
+}
+
+/// Of every hop that ever was.
+pub fn readings(page: &str) -> Readings {
+    let mut readings = Readings::default();
+    for line in page.lines() {
+        let (Some(route), Some(hop)) = (label(line, "{route=\""), label(line, ",hop=\"")) else { continue };
+        let Some((metric, _)) = line.split_once('{') else { continue };
+        let Some(value) = line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok()) else { continue };
+        let partition = label(line, ",partition=\"").and_then(|number| number.parse().ok());
+        let of = readings.0.entry((route.into(), hop.into(), metric.into())).or_default();
+        *of.entry(partition).or_default() += value;
+    }
+    readings
 }
 
 /// The value behind these characters; those of routes and hops need no escape.
@@ -94,6 +127,7 @@ fn describe() {
             Unit::Count,
             "1 once there were too many dead letters: the route waits for a person",
         ),
+        ("trestle_route_paused", Unit::Count, "1 while a person has paused the route"),
         ("trestle_build_info", Unit::Count, "The version that runs"),
         (
             "trestle_config_generation",
@@ -129,5 +163,26 @@ mod tests {
         let about_hops: Vec<_> = page.lines().filter(|line| line.contains("route=")).collect();
         assert!(about_hops.len() > 2, "{page}");
         assert!(about_hops.iter().all(|line| line.contains("route=\"orders\",hop=\"deliver\"")), "{page}");
+    }
+
+    #[test]
+    fn what_the_hops_show_is_read_back_by_partition_and_in_all() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            for (partition, behind) in [("0", 5.0), ("7", 2.0)] {
+                let labels = [("route", "orders"), ("hop", "deliver"), ("partition", partition), ("unit", "messages")];
+                gauge!("trestle_lag_messages", &labels).set(behind);
+            }
+            for cause in ["refused", "timeout"] {
+                counter!("trestle_retries_total", "route" => "orders", "hop" => "deliver", "cause" => cause)
+                    .increment(2);
+            }
+        });
+        let read = readings(&recorder.handle().render());
+        assert_eq!(read.of("orders", "deliver", "trestle_lag_messages"), Some(7.0));
+        assert_eq!(read.of("orders", "deliver", "trestle_retries_total"), Some(4.0));
+        assert_eq!(read.of("orders", "stage", "trestle_retries_total"), None);
+        let lags = read.partitions("orders", "deliver", "trestle_lag_messages");
+        assert_eq!(lags, BTreeMap::from([(0, 5.0), (7, 2.0)]));
     }
 }

@@ -1,4 +1,4 @@
-//! HTTP for operators: health, readiness, metrics, and the API.
+//! HTTP for operators: health, readiness, metrics, the API, and a page that shows it.
 
 mod api;
 mod audit;
@@ -6,6 +6,7 @@ mod auth;
 mod guard;
 pub mod metrics;
 mod origin;
+mod page;
 mod problem;
 #[cfg(test)]
 mod rig;
@@ -84,6 +85,7 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
 fn router(admin: Admin) -> Router {
     let pages = pages().into_iter().fold(Router::new(), |router, page| router.route(page.path, page.handler));
     pages
+        .merge(page::router())
         .fallback(api::nothing_here)
         .layer(middleware::from_fn_with_state(admin.clone(), guard::guarded))
         .with_state(admin)
@@ -93,13 +95,22 @@ fn router(admin: Admin) -> Router {
 fn pages() -> Vec<Page> {
     let page = |path, handler| Page { path, methods: &["get"], handler };
     let page_of_metrics = async |State(admin): State<Admin>| metrics::of(&admin.metrics.render(), &admin.statuses());
-    let mut pages = vec![
-        page("/livez", get(async || "ok\n")),
-        page("/readyz", get(readyz)),
-        page("/metrics", get(page_of_metrics)),
-    ];
+    let mut pages =
+        vec![page("/livez", get(livez)), page("/readyz", get(readyz)), page("/metrics", get(page_of_metrics))];
     pages.extend(api::pages());
     pages
+}
+
+/// How long the supervisor may give no sign of life.
+const SILENCE_LIMIT: Duration = Duration::from_secs(15);
+
+/// 200 while the runtime answers, which this does, and the supervisor.
+async fn livez(State(admin): State<Admin>) -> (StatusCode, String) {
+    let silence = admin.api.desk.beat.silence();
+    if silence < SILENCE_LIMIT {
+        return (StatusCode::OK, "ok\n".into());
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("the supervisor has given no sign of life for {} s\n", silence.as_secs()))
 }
 
 /// 200 when every hop flows; else 503, and a line for each reason.
@@ -116,14 +127,18 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::Status;
+    use crate::{pipeline::Status, supervisor::desk};
 
     fn admin() -> (Admin, watch::Sender<Statuses>) {
         let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
         let (sender, statuses) = watch::channel(Statuses::from([]));
         let table =
             crate::config::check(std::path::Path::new("t"), "clusters: {}\nroutes: {}", &|_| None).table.unwrap();
-        let api = Arc::new(Api::new(watch::channel(Arc::new(table)).1, watch::channel(false).1));
+        let api = Arc::new(Api::new(
+            watch::channel(Arc::new(table)).1,
+            watch::channel(false).1,
+            desk(watch::channel(Default::default()).1).0,
+        ));
         (Admin { statuses, metrics, listen: ([127, 0, 0, 1], 9464).into(), api, attempts: Arc::default() }, sender)
     }
 
@@ -139,6 +154,19 @@ mod tests {
         let (code, body) = readyz(State(admin)).await;
         assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(body, "orders/deliver: partition 3: no answer to a probe\n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_supervisor_that_gives_no_sign_of_life_is_not_alive() {
+        let (admin, _statuses) = admin();
+        let beat = admin.api.desk.beat.clone();
+        // Whatever it does, as long as it is polled.
+        beat.beside(tokio::time::sleep(10 * SILENCE_LIMIT)).await;
+        assert_eq!(livez(State(admin.clone())).await.0, StatusCode::OK);
+        tokio::time::sleep(SILENCE_LIMIT).await;
+        let (code, body) = livez(State(admin)).await;
+        assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(body.contains("no sign of life"), "{body}");
     }
 
     #[tokio::test]

@@ -10,7 +10,10 @@ use tokio::{
 };
 
 use super::{Admin, Api};
-use crate::{admin, config, supervisor::Statuses};
+use crate::{
+    admin, config,
+    supervisor::{Inbox, News, Order, Statuses, desk},
+};
 
 /// One route, `orders`.
 pub const TABLE: &str = "
@@ -27,6 +30,10 @@ routes:
 pub struct Server {
     pub address: String,
     pub api: Arc<Api>,
+    /// Orders that nobody carries out.
+    inbox: Option<Inbox>,
+    pub news: watch::Sender<News>,
+    pub statuses: watch::Sender<Statuses>,
     pub stop: watch::Sender<bool>,
 }
 
@@ -41,15 +48,27 @@ pub async fn serve(table: &str) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listen = listener.local_addr().unwrap();
     let (stop, stopping) = watch::channel(false);
-    let api = Arc::new(Api::new(watch::channel(Arc::new(table)).1, stopping.clone()));
+    let (news, heard) = watch::channel(News::default());
+    let (desk, inbox) = desk(heard);
+    let api = Arc::new(Api::new(watch::channel(Arc::new(table)).1, stopping.clone(), desk));
     let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
-    let statuses = watch::channel(Statuses::from([])).1;
-    let admin = Admin { statuses, metrics, listen, api: api.clone(), attempts: Arc::default() };
+    let (statuses, hops) = watch::channel(Statuses::from([]));
+    let admin = Admin { statuses: hops, metrics, listen, api: api.clone(), attempts: Arc::default() };
     tokio::spawn(admin::serve(listener, admin, stopping));
-    Server { address: listen.to_string(), api, stop }
+    Server { address: listen.to_string(), api, inbox: Some(inbox), news, statuses, stop }
 }
 
 impl Server {
+    /// Carries orders out from now on.
+    pub fn supervise(&mut self, mut obey: impl FnMut(Order) + Send + 'static) {
+        let mut inbox = self.inbox.take().unwrap();
+        tokio::spawn(async move {
+            while let Some(order) = inbox.orders.recv().await {
+                obey(order);
+            }
+        });
+    }
+
     /// `head`: further lines.
     pub async fn ask(&self, method: &str, path: &str, head: &str, body: &str) -> Answer {
         let mut stream = TcpStream::connect(&self.address).await.unwrap();

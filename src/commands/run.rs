@@ -13,7 +13,7 @@ use crate::{
     admin::{self, Admin, Api},
     clusters,
     config::{Auth, Table, Watch, is_loopback},
-    supervisor::{self, Supervisor},
+    supervisor::{self, Supervisor, desk},
 };
 
 /// What is logged, as `target=level` pairs; the environment variable of this name says otherwise.
@@ -50,7 +50,8 @@ async fn carry(table: Table, files: Watch) -> Result<(), String> {
     let connect = |cluster: &_| clusters::connect(cluster).map_err(|error| error.problem);
     let mut supervisor = Supervisor::start(&table, Box::new(connect))?;
     tracing::info!(table = %table.file.display(), routes = table.routes.len(), admin = %table.listen, version = env!("CARGO_PKG_VERSION"), "running");
-    let api = Arc::new(Api::new(supervisor.table(), stopping.clone()));
+    let (desk, mut inbox) = desk(supervisor.news());
+    let api = Arc::new(Api::new(supervisor.table(), stopping.clone(), desk));
     if table.auth == (Auth::None { explicit: true }) && !is_loopback(table.listen) {
         tracing::warn!(admin = %table.listen, "`admin.auth` is none: everyone who reaches this address reads what this instance tells");
     }
@@ -58,8 +59,10 @@ async fn carry(table: Table, files: Watch) -> Result<(), String> {
     let admin = Admin { statuses, metrics: metrics.clone(), listen: table.listen, api, attempts: Arc::default() };
     let pages = tokio::spawn(admin::serve(listener, admin, finished));
     let upkeep = tokio::spawn(admin::metrics::upkeep(metrics));
-    supervisor::follow(&mut supervisor, files, &reload, stopping).await;
-    supervisor.drain().await;
+    supervisor::follow(&mut supervisor, files, &reload, &mut inbox, stopping).await;
+    // Orders are refused from now on; a drain is a life as well.
+    inbox.orders.close();
+    inbox.beat.beside(supervisor.drain()).await;
     tracing::info!("every route has drained");
     drained.send_replace(true);
     upkeep.abort();

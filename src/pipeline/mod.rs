@@ -20,7 +20,7 @@ pub use edit::Edits;
 pub use hop::{Ended, Hop, HopFailed, HopSpec};
 pub use partitions::MaxAhead;
 pub use place::Placement;
-pub use status::Status;
+pub use status::{Reason, Status};
 pub use unread::unread;
 
 #[cfg(test)]

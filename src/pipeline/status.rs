@@ -3,13 +3,21 @@
 use std::{
     collections::BTreeMap,
     sync::{Mutex, PoisonError},
+    time::SystemTime,
 };
 
 /// One hop's state, shared by what runs it and what reports it.
 pub struct Status {
     pub route: String,
     pub hop: &'static str,
-    reasons: Mutex<BTreeMap<String, String>>,
+    reasons: Mutex<BTreeMap<String, Reason>>,
+}
+
+/// Why it does not flow, and since when, in whatever words.
+#[derive(Clone, Debug)]
+pub struct Reason {
+    pub why: String,
+    pub since: SystemTime,
 }
 
 /// What a hop says before it has started.
@@ -17,8 +25,9 @@ const STARTING: &str = "start";
 
 impl Status {
     pub fn new(route: &str, hop: &'static str) -> Self {
-        let reasons = BTreeMap::from([(STARTING.to_owned(), "starting".to_owned())]);
-        Status { route: route.to_owned(), hop, reasons: Mutex::new(reasons) }
+        let status = Status { route: route.to_owned(), hop, reasons: Mutex::default() };
+        status.set(STARTING, "starting");
+        status
     }
 
     pub fn started(&self) {
@@ -31,9 +40,13 @@ impl Status {
 
     /// Gives a reason under a name; true when it was not given in these words before.
     pub fn set(&self, name: impl Into<String>, reason: impl Into<String>) -> bool {
-        let reason = reason.into();
+        let (name, why) = (name.into(), reason.into());
         let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
-        reasons.insert(name.into(), reason.clone()) != Some(reason)
+        let known = reasons.get(&name);
+        let new = known.is_none_or(|known| known.why != why);
+        let since = known.map_or_else(SystemTime::now, |known| known.since);
+        reasons.insert(name, Reason { why, since });
+        new
     }
 
     /// Takes a reason back; true when there was one.
@@ -43,6 +56,11 @@ impl Status {
 
     /// Why the hop does not flow, each by its name; empty when it is ready.
     pub fn reasons(&self) -> Vec<(String, String)> {
+        self.waits().into_iter().map(|(name, reason)| (name, reason.why)).collect()
+    }
+
+    /// The same, with since when.
+    pub fn waits(&self) -> Vec<(String, Reason)> {
         let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
         reasons.iter().map(|(name, reason)| (name.clone(), reason.clone())).collect()
     }

@@ -1,7 +1,9 @@
 //! Carries a route table out: starts the hops of every route, starts again what ended, follows the table, and drains.
 
+mod desk;
 mod difference;
 mod discovery;
+mod pausing;
 mod reload;
 mod run;
 mod setup;
@@ -17,7 +19,12 @@ use std::{
 use futures::future::join_all;
 use tokio::{sync::watch, time::Duration};
 
-pub use self::{difference::Difference, reload::follow, shared::Connect};
+pub use self::{
+    desk::{Desk, Inbox, News, Order, Refused, desk},
+    difference::Difference,
+    reload::follow,
+    shared::Connect,
+};
 use self::{
     difference::{exclude, needs_restart},
     discovery::Looking,
@@ -60,8 +67,7 @@ pub struct Supervisor {
     statuses: watch::Sender<Statuses>,
     /// Whether the topics of a pattern can be listed, by its route.
     listings: BTreeMap<String, Arc<Status>>,
-    /// Tables that were applied.
-    generation: u64,
+    news: watch::Sender<News>,
 }
 
 /// A table was taken over.
@@ -86,7 +92,7 @@ impl Supervisor {
             leaving: Vec::new(),
             statuses: watch::Sender::new(Arc::from([])),
             listings: BTreeMap::new(),
-            generation: 0,
+            news: watch::Sender::default(),
         };
         supervisor.apply(table)?;
         Ok(supervisor)
@@ -101,8 +107,9 @@ impl Supervisor {
         let running = self.table.borrow().clone();
         let difference = Difference::between(&running.routes, &table.routes);
         let needs_restart = needs_restart(&running, table);
-        let new = difference.added.iter().chain(&difference.changed).filter_map(|name| table.routes.get(name));
-        let setups = self.setups(&new.collect::<Vec<_>>(), table, &shared)?;
+        let new = difference.added.iter().chain(&difference.changed).filter(|name| !self.is_paused(name));
+        let new: Vec<_> = new.filter_map(|name| table.routes.get(name)).collect();
+        let setups = self.setups(&new, table, &shared)?;
         self.shared = shared;
         self.grace.send_replace(table.grace);
         for name in difference.removed.iter().chain(&difference.changed) {
@@ -112,22 +119,37 @@ impl Supervisor {
             }
         }
         self.leaving.retain(|run| !run.ending().is_over());
-        for (route, setups) in setups {
-            let in_its_way = self.leaving.iter().filter(|run| exclude(&run.route, &route));
-            let run = Run::start(route.clone(), setups, in_its_way.map(Run::ending).collect());
-            self.running.insert(route.name.clone(), run);
+        for name in difference.removed.iter().filter(|name| self.is_paused(name)) {
+            metrics::gauge!("trestle_route_paused", "route" => name.clone()).set(0.0);
         }
+        setups.into_iter().for_each(|(route, setups)| self.run(route, setups));
         // What is right on the address that was read may not be on the one that stays.
         let auth = if table.auth.is_missing_on(running.listen) { &running.auth } else { &table.auth };
         let (listen, memory) = (running.listen, running.memory);
         let table = Table { listen, auth: auth.clone(), memory, ..table.clone() };
         self.listings = listings(&table, &self.listings);
         self.table.send_replace(Arc::new(table));
+        self.tell_statuses();
+        let mut generation = 0;
+        self.news.send_modify(|news| {
+            news.generation += 1;
+            (generation, news.refused) = (news.generation, None);
+            news.paused.retain(|route| !difference.removed.contains(route));
+        });
+        metrics::gauge!("trestle_config_generation").set(generation as f64);
+        Ok(Applied { generation, difference, needs_restart })
+    }
+
+    /// Starts a route as soon as whoever is in its way has gone.
+    fn run(&mut self, route: Arc<Route>, setups: Vec<Setup>) {
+        let in_its_way = self.leaving.iter().filter(|run| exclude(&run.route, &route));
+        let run = Run::start(route.clone(), setups, in_its_way.map(Run::ending).collect());
+        self.running.insert(route.name.clone(), run);
+    }
+
+    fn tell_statuses(&self) {
         let hops = self.running.values().flat_map(|run| run.statuses.iter());
         self.statuses.send_replace(hops.chain(self.listings.values()).cloned().collect());
-        self.generation += 1;
-        metrics::gauge!("trestle_config_generation").set(self.generation as f64);
-        Ok(Applied { generation: self.generation, difference, needs_restart })
     }
 
     /// The patterns of the table that runs.
@@ -143,6 +165,11 @@ impl Supervisor {
     /// Follows the table that runs.
     pub fn table(&self) -> watch::Receiver<Arc<Table>> {
         self.table.subscribe()
+    }
+
+    /// Follows what everyone may know.
+    pub fn news(&self) -> watch::Receiver<News> {
+        self.news.subscribe()
     }
 
     /// Follows which hops there are.

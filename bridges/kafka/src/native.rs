@@ -388,10 +388,33 @@ unsafe fn header_name<'a>(name: *const c_char) -> &'a [u8] {
     }
 }
 
+/// A topic of one producer, found once. Must be dropped before its client is destroyed.
+pub(crate) struct Topic(NonNull<sys::rd_kafka_topic_t>);
+
+// SAFETY: librdkafka's topics are made to be used from several threads.
+unsafe impl Send for Topic {}
+// SAFETY: as above.
+unsafe impl Sync for Topic {}
+
+impl Topic {
+    pub(crate) fn of<C: ClientContext>(client: &Client<C>, name: &CStr) -> Option<Topic> {
+        // SAFETY: the client's pointer is valid while it is borrowed and the name is copied; the answer is a new reference or
+        // null. Without settings of its own it has those of the client.
+        NonNull::new(unsafe { sys::rd_kafka_topic_new(client.native_ptr(), name.as_ptr(), ptr::null_mut()) }).map(Topic)
+    }
+}
+
+impl Drop for Topic {
+    fn drop(&mut self) {
+        // SAFETY: our reference, given back once.
+        unsafe { sys::rd_kafka_topic_destroy(self.0.as_ptr()) }
+    }
+}
+
 /// Hands a message to the producer, which copies it. `time` 0 would become the present: librdkafka cannot say it.
 pub(crate) fn produce<C: ClientContext>(
     client: &Client<C>,
-    topic: &CStr,
+    topic: &Topic,
     partition: i32,
     message: &Message,
     time: i64,
@@ -414,8 +437,8 @@ pub(crate) fn produce<C: ClientContext>(
         }
         let error = sys::rd_kafka_producev(
             client.native_ptr(),
-            RD_KAFKA_VTYPE_TOPIC,
-            topic.as_ptr(),
+            RD_KAFKA_VTYPE_RKT,
+            topic.0.as_ptr(),
             RD_KAFKA_VTYPE_PARTITION,
             partition,
             RD_KAFKA_VTYPE_MSGFLAGS,

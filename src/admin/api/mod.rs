@@ -1,7 +1,9 @@
-//! The HTTP API of dead letters: for how long they may be read, and what is told when it does not work.
+//! The HTTP API: what it serves, for how long dead letters may be read, and what is told when it does not work.
 
 mod changes;
 mod letters;
+mod operate;
+mod sight;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +25,10 @@ use tokio::{
 };
 
 use super::{Page, problem::Problem};
-use crate::config::{Route, Table};
+use crate::{
+    config::{Route, Table},
+    supervisor::Desk,
+};
 
 /// Of a request's body.
 const MOST_BODY: usize = 64 << 10;
@@ -40,6 +45,8 @@ const MOST_AT_ONCE: usize = 4;
 pub struct Api {
     table: watch::Receiver<Arc<Table>>,
     stopping: watch::Receiver<bool>,
+    /// The supervisor's.
+    pub desk: Desk,
     at_once: Semaphore,
     /// Topics of letters that are being replayed or purged.
     busy: Arc<Mutex<BTreeSet<String>>>,
@@ -53,8 +60,8 @@ struct Alone {
 
 impl Api {
     /// Of the table that runs at any time. Once `stopping` turns true, whatever is asked ends.
-    pub fn new(table: watch::Receiver<Arc<Table>>, stopping: watch::Receiver<bool>) -> Self {
-        Api { table, stopping, at_once: Semaphore::new(MOST_AT_ONCE), busy: Arc::default() }
+    pub fn new(table: watch::Receiver<Arc<Table>>, stopping: watch::Receiver<bool>, desk: Desk) -> Self {
+        Api { table, stopping, desk, at_once: Semaphore::new(MOST_AT_ONCE), busy: Arc::default() }
     }
 
     /// The table that runs.
@@ -125,6 +132,14 @@ pub fn pages() -> Vec<Page> {
     let document = || async { json_text(include_str!("../openapi.json").to_owned()) };
     vec![
         page("/api/v1/openapi.json", &["get"], get(document)),
+        page("/api/v1/status", &["get"], get(sight::status)),
+        page("/api/v1/clusters", &["get"], get(sight::clusters)),
+        page("/api/v1/routes", &["get"], get(sight::routes)),
+        page("/api/v1/routes/{route}", &["get"], get(sight::route)),
+        page("/api/v1/routes/{route}/partitions", &["get"], get(sight::partitions)),
+        page("/api/v1/routes/{route}/pause", &["post"], post(operate::pause)),
+        page("/api/v1/routes/{route}/resume", &["post"], post(operate::resume)),
+        page("/api/v1/reload", &["post"], post(operate::reload)),
         page("/api/v1/routes/{route}/dead-letters", &["get"], get(letters::list)),
         page("/api/v1/routes/{route}/dead-letters/stats", &["get"], get(letters::stats)),
         page("/api/v1/routes/{route}/dead-letters/replay", &["post"], post(changes::replay)),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 
 use super::{Api, MOST_AT_ONCE, MOST_BODY, READ_LIMIT};
@@ -12,6 +12,8 @@ use crate::{
         rig::{Server, TABLE, serve},
     },
     config,
+    pipeline::Status,
+    supervisor::{Applied, Order, Refused, desk},
 };
 
 const ROUTE: &str = "/api/v1/routes/orders/dead-letters";
@@ -22,7 +24,13 @@ async fn post_problem(server: &Server, status: u16, what: &str, body: &str) -> S
 
 #[tokio::test]
 async fn what_is_served_is_in_the_document_and_the_reverse() {
-    let server = serve(TABLE).await;
+    let mut server = serve(TABLE).await;
+    server.supervise(|order| {
+        if let Order::Reload { answer } = order {
+            let _ =
+                answer.send(Ok(Applied { generation: 2, difference: Default::default(), needs_restart: Vec::new() }));
+        }
+    });
     let (status, _, body) = server.ask("GET", "/api/v1/openapi.json", "", "").await;
     let document: Value = serde_json::from_str(&body).unwrap();
     assert_eq!((status, document["openapi"].as_str()), (200, Some("3.1.0")));
@@ -145,10 +153,67 @@ async fn few_read_at_a_time_and_nobody_once_it_stops() {
 async fn reading_takes_no_longer_than_it_may() {
     let table = config::check(Path::new("table.yaml"), TABLE, &|_| None).table.unwrap();
     let (_stop, stopping) = watch::channel(false);
-    let api = Api::new(watch::channel(Arc::new(table)).1, stopping);
+    let api = Api::new(watch::channel(Arc::new(table)).1, stopping, desk(watch::channel(Default::default()).1).0);
     let begin = Instant::now();
     let problem = api.read(std::future::pending::<Result<(), String>>()).await.unwrap_err();
     assert_eq!((problem.status.as_u16(), begin.elapsed().as_secs()), (504, READ_LIMIT.as_secs()));
     let problem = api.read(async { Err::<(), _>("main: no answer".into()) }).await.unwrap_err();
     assert_eq!((problem.status.as_u16(), problem.detail.as_str()), (502, "main: no answer"));
+}
+
+async fn told(server: &Server, path: &str) -> Value {
+    let (status, _, body) = server.ask("GET", path, "", "").await;
+    assert_eq!(status, 200, "{path}: {body}");
+    serde_json::from_str(&body).unwrap()
+}
+
+#[tokio::test]
+async fn a_route_is_told_with_what_it_waits_for_and_since_when() {
+    let server = serve(TABLE).await;
+    let status = Arc::new(Status::new("orders", "deliver"));
+    server.statuses.send_replace(Arc::from([status.clone()]));
+    status.started();
+    status.set("partition 3", "main: no answer");
+    let since = status.waits()[0].1.since;
+    status.set("partition 3", "main: it is down");
+    assert_eq!(status.waits()[0].1.since, since, "since it waits, in whatever words");
+    let route = told(&server, "/api/v1/routes/orders").await;
+    let (hop, wait) = (&route["hops"][0], &route["hops"][0]["waits"][0]);
+    assert_eq!(
+        (&route["state"], &hop["from"], &hop["to"]),
+        (&json!("waiting"), &json!("main/orders"), &json!("main/copied"))
+    );
+    assert_eq!((&wait["what"], &wait["why"]), (&json!("partition 3"), &json!("main: it is down")));
+    assert_eq!(wait["since"], humantime::format_rfc3339_millis(since).to_string());
+    assert_eq!(told(&server, "/api/v1/status").await["routes"], json!({ "running": 0, "waiting": 1, "paused": 0 }));
+    status.clear("partition 3");
+    assert_eq!(told(&server, "/api/v1/routes").await["routes"][0]["state"], "running");
+    server.news.send_modify(|news| {
+        news.paused.insert("orders".into());
+        news.refused = Some((std::time::UNIX_EPOCH, "it has 1 mistake".into()));
+    });
+    assert_eq!(told(&server, "/api/v1/routes/orders").await["state"], "paused");
+    let instance = told(&server, "/api/v1/status").await;
+    assert_eq!(instance["refused_table"], json!({ "at": "1970-01-01T00:00:00.000Z", "why": "it has 1 mistake" }));
+    let clusters = told(&server, "/api/v1/clusters").await;
+    assert_eq!(clusters, json!({ "clusters": [{ "name": "main", "type": "kafka", "routes": ["orders"] }] }));
+}
+
+#[tokio::test]
+async fn orders_go_to_the_supervisor_and_its_answer_comes_back() {
+    let mut server = serve(TABLE).await;
+    server.supervise(|order| match order {
+        Order::Pause { route, answer } => drop(answer.send(Ok(route == "orders"))),
+        Order::Resume { answer, .. } => drop(answer.send(Err(Refused::Failed("it is broken".into())))),
+        Order::Reload { answer } => drop(answer.send(Err(Refused::Table(vec!["line 3: unknown key".into()])))),
+    });
+    let (status, _, body) = server.ask("POST", "/api/v1/routes/orders/pause", "", "").await;
+    let paused: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, paused), (200, json!({ "route": "orders", "state": "paused", "changed": true })));
+    let broken = server.problem(500, "POST", "/api/v1/routes/orders/resume", "", "").await;
+    assert_eq!(broken, "it is broken");
+    let wrong = server.problem(422, "POST", "/api/v1/reload", "", "").await;
+    assert!(wrong.contains("line 3: unknown key") && wrong.contains("stays as it is"), "{wrong}");
+    let none = server.problem(404, "POST", "/api/v1/routes/none/pause", "", "").await;
+    assert!(none.contains("no route `none`"), "{none}");
 }

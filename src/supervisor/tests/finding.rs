@@ -8,7 +8,7 @@ use trestle_memory::Cluster;
 use super::rig::{Text, connect, delivered, produce, until};
 use crate::{
     config::{self, Found, Watch},
-    supervisor::{Supervisor, follow},
+    supervisor::{Supervisor, desk, follow},
 };
 
 #[tokio::test(start_paused = true)]
@@ -29,7 +29,8 @@ async fn every_topic_that_matches_is_carried_from_when_it_is_there() {
     let files = Watch::new(file.clone(), checked.inputs);
     let hangup = asked.clone();
     let following = tokio::spawn(async move {
-        follow(&mut supervisor, files, &hangup, stopping).await;
+        let (_, mut inbox) = desk(supervisor.news());
+        follow(&mut supervisor, files, &hangup, &mut inbox, stopping).await;
         supervisor
     });
     produce(&cluster, "orders-1", 1);

@@ -15,7 +15,7 @@ use trestle_memory::Cluster;
 use super::rig::{Text, connect, delivered, produce, until};
 use crate::{
     config::{self, LOOK_EVERY, Watch},
-    supervisor::{Supervisor, follow},
+    supervisor::{Supervisor, desk, follow},
 };
 
 /// What was logged.
@@ -66,7 +66,8 @@ async fn a_broken_table_is_told_once_and_changes_nothing_and_a_right_one_is_appl
     let (asked, (stop, stopping)) = (Arc::new(Notify::new()), watch::channel(false));
     let hangup = asked.clone();
     let following = tokio::spawn(async move {
-        follow(&mut supervisor, files, &hangup, stopping).await;
+        let (_, mut inbox) = desk(supervisor.news());
+        follow(&mut supervisor, files, &hangup, &mut inbox, stopping).await;
         supervisor
     });
     (0..10).for_each(|number| produce(&cluster, "x-in", number));

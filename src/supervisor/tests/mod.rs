@@ -2,4 +2,5 @@ mod applying;
 mod endings;
 mod finding;
 mod following;
+mod pausing;
 mod rig;

@@ -1,4 +1,4 @@
-use std::{ffi::CString, sync::Arc};
+use std::sync::Arc;
 
 use rdkafka::{producer::Producer as _, types::RDKafkaErrorCode as Code};
 use trestle_core::{BoxFuture, Fault, Lane, Message, Outcome, Sent, Slice};
@@ -21,7 +21,6 @@ pub(super) struct KafkaLane(pub Arc<Target>);
 /// The partition that a lane writes.
 pub(super) struct Target {
     pub shared: Arc<Shared>,
-    pub topic: CString,
     pub partition: i32,
     pub doing: String,
     /// Bytes that the client is sure to send in one request.
@@ -121,7 +120,7 @@ impl Target {
             let (time, said) = self.shared.suspects.time(message, now);
             let extra = said.as_ref().map(|time| (TIME_HEADER, time.as_bytes()));
             let tag = Units::tag(number, count);
-            if let Err(code) = native::produce(client, &self.topic, self.partition, message, time, extra, tag) {
+            if let Err(code) = native::produce(client, &producer.topic, self.partition, message, time, extra, tag) {
                 let fault = match classify::produced(code, false, true, &self.doing, producer.trouble()) {
                     Failure::Refused(fault) | Failure::Unknown(fault) => Some(fault),
                     Failure::NotSent => None,

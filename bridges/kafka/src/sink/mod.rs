@@ -40,21 +40,21 @@ pub(crate) async fn open(cluster: &str, settings: &Settings, spec: SinkSpec) -> 
     let (partitions, topic) = topic::inspect(settings.base(&spec.options), &doing, &spec.topic).await?;
     let config = config::producer(settings, &spec, topic.max_message_bytes)?;
     let shared = Arc::new(Shared {
-        producer: Mutex::new(Producer::start(&config, &doing)?),
+        producer: Mutex::new(Producer::start(&config, &name, &doing)?),
         config,
+        topic: name,
         doing,
         partitions: AtomicU32::new(partitions),
         suspects: Suspects::of(&topic, &spec.options),
     });
     tokio::spawn(refresh(Arc::downgrade(&shared), spec.topic.clone()));
     let limits = config::limits(topic.max_message_bytes);
-    Ok(Arc::new(KafkaSink { shared, spec, name, limits, probes: Arc::new(Semaphore::new(PROBES)) }))
+    Ok(Arc::new(KafkaSink { shared, spec, limits, probes: Arc::new(Semaphore::new(PROBES)) }))
 }
 
 struct KafkaSink {
     shared: Arc<Shared>,
     spec: SinkSpec,
-    name: CString,
     limits: Limits,
     probes: Arc<Semaphore>,
 }
@@ -62,6 +62,7 @@ struct KafkaSink {
 /// What a sink and its lanes share.
 struct Shared {
     config: ClientConfig,
+    topic: CString,
     doing: String,
     producer: Mutex<Arc<Producer>>,
     partitions: AtomicU32,
@@ -73,7 +74,7 @@ impl Shared {
     fn producer(&self) -> Result<Arc<Producer>, Fault> {
         let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
         if producer.is_dead() {
-            *producer = Producer::start(&self.config, &self.doing)?;
+            *producer = Producer::start(&self.config, &self.topic, &self.doing)?;
         }
         Ok(producer.clone())
     }
@@ -128,7 +129,6 @@ impl Sink for KafkaSink {
     fn lane(&self, key: LaneKey) -> BoxFuture<'_, Result<Box<dyn Lane>, Fault>> {
         let target = Target {
             shared: self.shared.clone(),
-            topic: self.name.clone(),
             partition: i32::try_from(key.target.0).unwrap_or(i32::MAX),
             doing: format!("{}, partition {}", self.shared.doing, key.target),
             request_bytes: self.limits.unit_bytes,

@@ -1,4 +1,5 @@
 use std::{
+    ffi::CStr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -21,7 +22,7 @@ use trestle_core::{Fault, Scope};
 use super::unit::{SharedUnits, Units};
 use crate::{
     classify,
-    native::{Kind, Queue},
+    native::{Kind, Queue, Topic},
     source,
 };
 
@@ -36,6 +37,8 @@ pub(super) type Client = BaseProducer<Context>;
 pub(super) struct Producer {
     /// Before the client: a queue must not outlive it.
     queue: Queue,
+    /// Likewise.
+    pub topic: Topic,
     pub client: Arc<Client>,
     pub units: SharedUnits,
     shared: Arc<Shared>,
@@ -51,7 +54,7 @@ struct Shared {
 }
 
 impl Producer {
-    pub(super) fn start(config: &ClientConfig, doing: &str) -> Result<Arc<Producer>, Fault> {
+    pub(super) fn start(config: &ClientConfig, topic: &CStr, doing: &str) -> Result<Arc<Producer>, Fault> {
         let failed = |error: KafkaError| classify::client_fault(&error, Scope::Cluster, doing);
         let client: Arc<Client> = Arc::new(config.create_with_context(Context).map_err(failed)?);
         let queue = || Queue::of_producer(client.client()).ok_or_else(|| Fault::down("the producer has no queue"));
@@ -63,7 +66,9 @@ impl Producer {
             shared: shared.clone(),
             doing: doing.to_owned(),
         };
-        let producer = Producer { queue: queue()?, client, units, shared };
+        let topic =
+            Topic::of(client.client(), topic).ok_or_else(|| Fault::down(format!("{doing}: no such topic name")))?;
+        let producer = Producer { queue: queue()?, topic, client, units, shared };
         let spawned = thread::Builder::new().name("kafka-reports".into()).spawn(move || reports.run());
         spawned.map_err(|error| Fault::down(format!("{doing}: starting a thread: {error}")))?;
         Ok(Arc::new(producer))
