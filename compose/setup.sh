@@ -55,7 +55,7 @@ stop_steps() {
 
 # --- packages -----------------------------------------------------------------------------------------------------------
 
-# Debian's packages that are missing for: build (Trestle itself), images (the brokers' images), docker, compose.
+# Debian's packages that are missing for: build (Trestle itself), audit (integration/audit), images (the brokers' images), docker, compose.
 missing_packages() { # KIND...
   local tool kind PATH=$PATH:/usr/sbin:/sbin tools=()
   for kind; do
@@ -67,6 +67,9 @@ missing_packages() { # KIND...
         [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates ;;
       # Counts instructions.
       counts) tools+=(valgrind:valgrind) ;;
+      # Fetches the tools that judge what is not Rust.
+      audit) tools+=(python3:python3)
+        python3 -m pip --version > /dev/null 2>&1 || echo python3-pip ;;
       images) tools+=(mmdebstrap:mmdebstrap mvn:maven) ;;
       docker) tools+=(iptables:iptables)
         # Older releases have the command in docker.io, newer ones in a package of its own.

@@ -8,7 +8,9 @@ pub mod discovery;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod letters;
+pub mod logging;
 pub mod patience;
 pub mod pipeline;
+pub mod plan;
 pub mod policy;
 pub mod supervisor;

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
-use trestle::commands::{self, Exit, Output, completions::Shell, dlq::Dlq, verify::Verify};
+use trestle::commands::{self, Exit, Output, completions::Shell, dlq::Dlq, plan::Against, verify::Verify};
 
 /// The allocator of choice for long runs with messages of all sizes: less memory held, and less time.
 #[global_allocator]
@@ -27,6 +27,8 @@ Examples:
   trestle check trestle.yaml              everything that is wrong with a table, or what it comes to
   trestle check trestle.yaml --connect    the same, and whether the clusters agree
   trestle explain trestle.yaml orders     what route orders does to a message
+  trestle plan new.yaml --with trestle.yaml
+                                          what a reload to new.yaml would change
   trestle run trestle.yaml                carry messages until SIGTERM or SIGINT
   trestle verify compare trestle.yaml main/orders billing/orders --window 1h
                                           whether all of one topic is in another, unchanged and in order
@@ -66,6 +68,21 @@ enum Command {
         /// Look at the real topics as well: partitions, largest messages, retention; nothing is changed on them
         #[arg(long)]
         connect: bool,
+    },
+    /// Say what a reload would change, route by route
+    #[command(after_help = PLAN, group(clap::ArgGroup::new("against").required(true)))]
+    Plan {
+        /// The new route table
+        new: PathBuf,
+        /// The route table that runs, or ran
+        #[arg(long, value_name = "OLD", group = "against")]
+        with: Option<PathBuf>,
+        /// The instance that runs: HOST:PORT of its admin server
+        #[arg(long, value_name = "URL", group = "against", value_parser = commands::client::address)]
+        admin: Option<String>,
+        /// How to say it
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
     },
     /// Print the JSON Schema of the route table
     #[command(after_help = SCHEMA)]
@@ -127,6 +144,18 @@ Examples:
   trestle explain trestle.yaml orders --connect
   trestle explain trestle.yaml --output json | jq '.routes[] | {route, guarantee}'";
 
+const PLAN: &str = "\
+Nothing is changed by asking. Routes that mean the same are untouched, however they are written; of changed ones the
+settings are named that differ. With --admin the new table is read here and compared there, without secrets; the token, if
+one is needed, is that of the environment variable TRESTLE_TOKEN, with the scope `view`.
+
+Exit codes: 0 planned, 1 the instance did not answer or said no, 2 one of the tables is wrong
+
+Examples:
+  trestle plan new.yaml --with trestle.yaml
+  TRESTLE_TOKEN=... trestle plan new.yaml --admin http://127.0.0.1:9464
+  trestle plan new.yaml --with trestle.yaml --output json | jq '.changed[] | {route, keys}'";
+
 const SCHEMA: &str = "\
 Examples:
   trestle schema > trestle.schema.json
@@ -152,6 +181,13 @@ fn main() -> ExitCode {
         Command::Check { file, output, connect } => commands::check::check(&file, output, connect),
         Command::Explain { file, route, output, connect } => {
             commands::explain::explain(&file, route.as_deref(), output, connect)
+        }
+        Command::Plan { new, with, admin, output } => {
+            let against = match (&with, &admin) {
+                (Some(old), _) => Against::File(old),
+                (None, address) => Against::Running(address.as_deref().unwrap_or_default()),
+            };
+            commands::plan::plan(&new, &against, output)
         }
         Command::Schema => commands::schema::schema(),
         Command::Health { address } => commands::health::health(&address),
@@ -187,7 +223,7 @@ mod tests {
             let help = command.render_long_help().to_string();
             help.contains("Exit codes: 0 ") && help.contains("Examples:\n")
         };
-        for name in ["run", "check", "explain", "health"] {
+        for name in ["run", "check", "explain", "plan", "health"] {
             assert!(named(command.find_subcommand_mut(name).unwrap()), "{name}");
         }
         for family in ["verify", "dlq"] {

@@ -6,7 +6,10 @@
 mod bridge;
 mod brokers;
 mod docker;
+pub mod exposition;
 pub mod http;
+#[cfg(test)]
+mod kubernetes;
 mod native;
 pub mod oracle;
 mod ports;

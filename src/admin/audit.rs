@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use axum::http::{Method, StatusCode};
 
 use super::auth::Caller;
-
 /// The `target` of the lines.
-pub const TARGET: &str = "audit";
+pub use crate::logging::AUDIT as TARGET;
 
 /// A request that may change something.
 pub struct Change<'a> {

@@ -12,12 +12,17 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use tokio::time::timeout;
+
 use super::{
     Admin,
+    api::PLAN,
     audit::Change,
     auth::{Caller, Unknown},
     origin, page,
     problem::Problem,
+    server::Crowded,
+    throttle::{self, HEALTH_LIMIT},
 };
 use crate::config::{Auth, Scope};
 
@@ -34,10 +39,17 @@ struct Asked {
 }
 
 /// Every request passes here.
-pub async fn guarded(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+pub async fn guarded(State(admin): State<Admin>, mut request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     if OPEN.contains(&path.as_str()) || page::has(&path) {
-        return next.run(request).await;
+        return match timeout(HEALTH_LIMIT, next.run(request)).await {
+            Ok(answer) => answer,
+            Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "there was no answer in time\n").into_response(),
+        };
+    }
+    let limits = admin.limits();
+    if request.extensions().get::<Crowded>().is_some() {
+        return throttle::crowded(limits.connections).into_response();
     }
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
     let asked = Asked { method, path, peer };
@@ -47,7 +59,15 @@ pub async fn guarded(State(admin): State<Admin>, request: Request, next: Next) -
     };
     let change = asked.change(&caller);
     change.iter().for_each(Change::asked);
-    let answer = next.run(request).await;
+    request.extensions_mut().insert(caller.clone());
+    let answered = async {
+        match throttle::with_body(request, &limits).await {
+            Ok(request) => next.run(request).await,
+            Err(problem) => problem.into_response(),
+        }
+    };
+    let answer = timeout(limits.request_timeout, answered).await;
+    let answer = answer.unwrap_or_else(|_| throttle::too_slow(&limits).into_response());
     if let Some(change) = change {
         change.answered(answer.status());
     }
@@ -59,7 +79,7 @@ pub async fn guarded(State(admin): State<Admin>, request: Request, next: Next) -
 
 impl Asked {
     fn changes(&self) -> bool {
-        self.method != Method::GET && self.method != Method::HEAD
+        self.method != Method::GET && self.method != Method::HEAD && self.path != PLAN
     }
 
     fn change<'a>(&'a self, caller: &'a Caller) -> Option<Change<'a>> {
@@ -70,6 +90,10 @@ impl Asked {
     /// Whoever asks, if they may.
     fn admit(&self, admin: &Admin, headers: &HeaderMap) -> Result<Caller, Problem> {
         let peer = self.peer.map_or(IpAddr::from(Ipv6Addr::UNSPECIFIED), |peer| peer.ip());
+        let most = admin.limits().requests;
+        if admin.requests.is_too_often(peer, most) {
+            return Err(throttle::too_often(most));
+        }
         admin.attempts.may_try(peer)?;
         let is_api = self.path.starts_with(API);
         let origin = if is_api { origin::may_ask(headers, admin.listen) } else { Ok(()) };

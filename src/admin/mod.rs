@@ -10,6 +10,10 @@ mod page;
 mod problem;
 #[cfg(test)]
 mod rig;
+mod server;
+#[cfg(test)]
+mod slow;
+mod throttle;
 
 use std::{io::ErrorKind, net::SocketAddr, sync::Arc};
 
@@ -23,12 +27,13 @@ use axum::{
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     net::TcpListener,
-    sync::watch,
+    runtime::Builder,
+    sync::{oneshot, watch},
     time::{Duration, Instant, sleep},
 };
 
 pub use self::{api::Api, auth::Attempts};
-use crate::supervisor::Statuses;
+use crate::{config::AdminLimits, logging::Filter, supervisor::Statuses};
 
 /// What the pages are made of.
 #[derive(Clone)]
@@ -39,8 +44,12 @@ pub struct Admin {
     /// Where it is served.
     pub listen: SocketAddr,
     pub api: Arc<Api>,
+    /// Of the log.
+    pub filter: Arc<Filter>,
     /// What was refused.
     pub attempts: Arc<Attempts>,
+    /// What was asked.
+    pub requests: Arc<Attempts>,
 }
 
 /// What is served under one path.
@@ -55,18 +64,44 @@ impl Admin {
     fn statuses(&self) -> Statuses {
         self.statuses.borrow().clone()
     }
+
+    fn limits(&self) -> AdminLimits {
+        self.api.table().limits
+    }
 }
 
 /// Serves until `stop` turns true.
-pub async fn serve(listener: TcpListener, admin: Admin, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
-    let stopped = async move {
-        // A sender that is gone says the same.
-        let _ = stop.wait_for(|stop| *stop).await;
+pub async fn serve(listener: TcpListener, admin: Admin, stop: watch::Receiver<bool>) {
+    let limits = {
+        let admin = admin.clone();
+        move || admin.limits()
     };
-    let service = router(admin).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(stopped).await
+    server::serve(listener, router(admin), limits, stop).await;
 }
 
+/// Serves on a runtime of its own, so that health is told whatever becomes of the one that calls. Resolves when it has
+/// stopped, or says why it never began.
+pub async fn serve_apart(listener: TcpListener, admin: Admin, stop: watch::Receiver<bool>) -> Result<(), String> {
+    let listener = listener.into_std().map_err(|error| error.to_string())?;
+    let (ended, end) = oneshot::channel();
+    let serving = move || -> std::io::Result<()> {
+        let runtime = Builder::new_multi_thread().worker_threads(THREADS).thread_name("admin").enable_all().build()?;
+        let served = runtime.block_on(async {
+            serve(TcpListener::from_std(listener)?, admin, stop).await;
+            Ok(())
+        });
+        // Whatever still reads letters is not waited for.
+        runtime.shutdown_background();
+        served
+    };
+    // Nobody waits for the outcome when the process ends at once.
+    let run = move || drop(ended.send(serving().map_err(|error| error.to_string())));
+    std::thread::Builder::new().name("admin".into()).spawn(run).map_err(|error| error.to_string())?;
+    end.await.unwrap_or_else(|_| Err("its thread ended unexpectedly".into()))
+}
+
+/// Of the admin server's own runtime: one may read letters while the other tells of health.
+const THREADS: usize = 2;
 /// How long a taken address is waited for: an instance that was just killed may hold it while the system buries it.
 const LISTEN_PATIENCE: Duration = Duration::from_secs(5);
 const LISTEN_AGAIN: Duration = Duration::from_millis(50);
@@ -104,7 +139,7 @@ fn pages() -> Vec<Page> {
 /// How long the supervisor may give no sign of life.
 const SILENCE_LIMIT: Duration = Duration::from_secs(15);
 
-/// 200 while the runtime answers, which this does, and the supervisor.
+/// 200 while the supervisor is polled, on the runtime that the routes run on.
 async fn livez(State(admin): State<Admin>) -> (StatusCode, String) {
     let silence = admin.api.desk.beat.silence();
     if silence < SILENCE_LIMIT {
@@ -139,7 +174,9 @@ mod tests {
             watch::channel(false).1,
             desk(watch::channel(Default::default()).1).0,
         ));
-        (Admin { statuses, metrics, listen: ([127, 0, 0, 1], 9464).into(), api, attempts: Arc::default() }, sender)
+        let (listen, filter) = (([127, 0, 0, 1], 9464).into(), Arc::new(Filter::new("off", |_| Ok(()))));
+        let (attempts, requests) = (Arc::default(), Arc::default());
+        (Admin { statuses, metrics, listen, api, filter, attempts, requests }, sender)
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use tokio::{
 use super::{Admin, Api};
 use crate::{
     admin, config,
+    logging::{self, Filter},
     supervisor::{Inbox, News, Order, Statuses, desk},
 };
 
@@ -53,7 +54,9 @@ pub async fn serve(table: &str) -> Server {
     let api = Arc::new(Api::new(watch::channel(Arc::new(table)).1, stopping.clone(), desk));
     let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
     let (statuses, hops) = watch::channel(Statuses::from([]));
-    let admin = Admin { statuses: hops, metrics, listen, api: api.clone(), attempts: Arc::default() };
+    let filter = Arc::new(Filter::new(logging::DEFAULT, |_| Ok(())));
+    let (attempts, requests) = (Arc::default(), Arc::default());
+    let admin = Admin { statuses: hops, metrics, listen, api: api.clone(), filter, attempts, requests };
     tokio::spawn(admin::serve(listener, admin, stopping));
     Server { address: listen.to_string(), api, inbox: Some(inbox), news, statuses, stop }
 }

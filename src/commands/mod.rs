@@ -2,10 +2,12 @@
 
 mod asking;
 pub mod check;
+pub mod client;
 pub mod completions;
 pub mod dlq;
 pub mod explain;
 pub mod health;
+pub mod plan;
 mod progress;
 mod reading;
 pub mod run;

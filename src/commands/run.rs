@@ -1,45 +1,40 @@
 //! `trestle run`: carries messages, by the table as it is at any time, until it is told to stop.
 
-use std::{io::IsTerminal, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Notify, watch},
 };
-use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use super::{Exit, check};
 use crate::{
     admin::{self, Admin, Api},
     clusters,
     config::{Auth, Table, Watch, is_loopback},
+    logging::{self, Filter},
     supervisor::{self, Supervisor, desk},
 };
-
-/// What is logged, as `target=level` pairs; the environment variable of this name says otherwise.
-const LOG_VARIABLE: &str = "TRESTLE_LOG";
-/// Trestle says each change of state. Clients repeat every failed attempt at lower levels.
-const LOG_DEFAULT: &str = "error,trestle=info";
 
 /// Runs every route of the table. Returns after a drain.
 pub fn run(file: &Path) -> Exit {
     let checked = check::read(file);
     let Some(table) = checked.table else { return Exit::Wrong };
     let files = Watch::new(file.to_owned(), checked.inputs);
-    log();
+    let filter = Arc::new(logging::start());
     #[cfg(feature = "failpoints")]
     let _places = fail::FailScenario::setup();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("the runtime does not start: {error}")),
     };
-    let exit = runtime.block_on(carry(table, files)).map_or_else(|error| failed(&error), |()| Exit::Fine);
+    let exit = runtime.block_on(carry(table, files, filter)).map_or_else(|error| failed(&error), |()| Exit::Fine);
     // Whatever still runs belongs to clients that were told to close and did not.
     runtime.shutdown_background();
     exit
 }
 
-async fn carry(table: Table, files: Watch) -> Result<(), String> {
+async fn carry(table: Table, files: Watch, filter: Arc<Filter>) -> Result<(), String> {
     let metrics = admin::metrics::install()?;
     let listener = admin::listen(table.listen).await?;
     let (shutdown, stopping) = watch::channel(false);
@@ -56,8 +51,16 @@ async fn carry(table: Table, files: Watch) -> Result<(), String> {
         tracing::warn!(admin = %table.listen, "`admin.auth` is none: everyone who reaches this address reads what this instance tells");
     }
     let statuses = supervisor.statuses();
-    let admin = Admin { statuses, metrics: metrics.clone(), listen: table.listen, api, attempts: Arc::default() };
-    let pages = tokio::spawn(admin::serve(listener, admin, finished));
+    let admin = Admin {
+        statuses,
+        metrics: metrics.clone(),
+        listen: table.listen,
+        api,
+        filter,
+        attempts: Arc::default(),
+        requests: Arc::default(),
+    };
+    let pages = tokio::spawn(admin::serve_apart(listener, admin, finished));
     let upkeep = tokio::spawn(admin::metrics::upkeep(metrics));
     supervisor::follow(&mut supervisor, files, &reload, &mut inbox, stopping).await;
     // Orders are refused from now on; a drain is a life as well.
@@ -92,18 +95,6 @@ fn on_signals(shutdown: watch::Sender<bool>, reload: Arc<Notify>) -> std::io::Re
             tracing::info!("told to stop: draining; a second signal ends at once");
         }
     })
-}
-
-/// Text on a terminal, JSON otherwise.
-fn log() {
-    let wanted = std::env::var(LOG_VARIABLE).ok().and_then(|text| text.parse::<Targets>().ok());
-    let targets = wanted.or_else(|| LOG_DEFAULT.parse().ok()).unwrap_or_default();
-    let registry = tracing_subscriber::registry().with(targets);
-    if std::io::stderr().is_terminal() {
-        registry.with(tracing_subscriber::fmt::layer().with_target(false).with_writer(std::io::stderr)).init();
-    } else {
-        registry.with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).init();
-    }
 }
 
 fn failed(error: &str) -> Exit {

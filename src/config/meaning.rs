@@ -22,6 +22,7 @@ use super::{
     shape,
     table::{Cluster, Endpoint, Hop, HopPolicies, Memory, Route, Table},
     topology, transforms,
+    written::Written,
     yaml::{Kind, Node, Span},
 };
 use crate::{
@@ -68,9 +69,11 @@ pub fn check(
     checker.matched(&shape.routes, &patterns, found, &mut routes);
     // A wrong address was reported when its form was checked.
     let listen = shape.admin.listen.parse().ok()?;
+    let limits = checker.limits(&shape.admin.limits);
     let auth = checker.auth(&shape.admin, listen, inputs);
+    let written = Written::new(&shape, &checker.clusters);
     let (file, clusters, grace) = (file.to_owned(), checker.clusters, shape.shutdown.grace.0);
-    Some(Table { file, clusters, routes, patterns, listen, auth, memory, grace })
+    Some(Table { file, clusters, routes, patterns, listen, auth, limits, memory, written, grace })
 }
 
 pub(super) struct Checker<'a> {

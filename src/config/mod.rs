@@ -8,6 +8,7 @@ mod conform;
 mod inputs;
 mod instances;
 mod json_schema;
+mod limits;
 mod meaning;
 mod mistake;
 mod options;
@@ -22,20 +23,23 @@ mod table;
 mod topology;
 mod transforms;
 mod watch;
+mod written;
 mod yaml;
 
 use std::path::Path;
 
 pub use auth::{Algorithm, Auth, Jwt, Key, Required, Scope, Scopes, Token, digest_of, is_loopback};
 pub use inputs::Inputs;
+pub use limits::AdminLimits;
 pub use mistake::{Mistake, Severity, window_start};
 pub use quantity::{Size, Time};
-pub use secrets::Environment;
+pub use secrets::{Environment, is_secret};
 pub use several::{Found, When};
 pub(crate) use shape::Rate;
 pub use shape::published_schema;
 pub use table::{Cluster, Endpoint, Hop, Memory, OnGap, Pattern, Route, Table};
 pub use watch::{LOOK_EVERY, Watch};
+pub use written::Written;
 
 use yaml::Span;
 
@@ -87,6 +91,7 @@ fn check_with(file: &Path, text: &str, environment: Environment<'_>, found: &Fou
             let value = conform::conform(&root, &shape::schema(), whole, &mut mistakes);
             if whole {
                 table = meaning::check(file, &root, value, found, &mut inputs, &mut mistakes);
+                table = table.map(|table| Table { written: table.written.hiding(secrets.clone()), ..table });
             }
             hidden.push(secrets.clone());
             places = Some(Places { root, secrets, text: text.to_owned() });

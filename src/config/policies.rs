@@ -23,7 +23,7 @@ const MOST_DEAD_LETTERS: RangeInclusive<u32> = 0..=100_000;
 const WITHIN: RangeInclusive<Time> = Time::millis(1_000)..=Time::millis(86_400_000);
 
 /// What a hop may say otherwise than its route.
-const OF_A_HOP: [&str; 10] = [
+pub const OF_A_HOP: [&str; 10] = [
     "order",
     "set_aside",
     "retry",

@@ -159,9 +159,17 @@ fn read(path: &str, inputs: &mut Inputs) -> io::Result<String> {
 /// a line is shown also when its YAML could not be read.
 pub fn blot(line: &str) -> String {
     let mut hidden = vec![false; line.len()];
+    let lower = line.to_ascii_lowercase();
+    let starts: Vec<usize> = lower.char_indices().map(|(at, _)| at).chain([line.len()]).collect();
     for word in SECRET_WORDS {
-        for (at, _) in line.to_ascii_lowercase().match_indices(word) {
-            hide(&mut hidden, value_after(line, at + word.len()));
+        // Misspelt as well: a key that is not known is when a line is shown.
+        for letters in word.len() - 1..=word.len() + 1 {
+            for ends in starts.windows(letters + 1) {
+                let (from, to) = (ends[0], ends[letters]);
+                if within_one_edit(&lower.as_bytes()[from..to], word.as_bytes()) {
+                    hide(&mut hidden, value_after(line, to));
+                }
+            }
         }
     }
     // scheme://user:password@host
@@ -175,6 +183,17 @@ pub fn blot(line: &str) -> String {
         }
     }
     line.char_indices().map(|(at, c)| if hidden[at] { '*' } else { c }).collect()
+}
+
+/// Whether a letter more or less, another one, or two in each other's place make one of the other.
+fn within_one_edit(one: &[u8], other: &[u8]) -> bool {
+    let same = one.iter().zip(other).take_while(|(a, b)| a == b).count();
+    let (one, other) = (&one[same..], &other[same..]);
+    let same = one.iter().rev().zip(other.iter().rev()).take_while(|(a, b)| a == b).count();
+    match (&one[..one.len() - same], &other[..other.len() - same]) {
+        ([a, b], [c, d]) => (a, b) == (d, c),
+        (one, other) => one.len() <= 1 && other.len() <= 1,
+    }
 }
 
 fn hide(hidden: &mut [bool], range: std::ops::Range<usize>) {
@@ -256,6 +275,10 @@ mod tests {
             ("  url: pulsar://me:hunter2@host:6650", "  url: pulsar://me:*******@host:6650"),
             ("  url: pulsar://host:6650", "  url: pulsar://host:6650"),
             ("  topic: orders", "  topic: orders"),
+            ("  sasl: { pasword: hunter2, user: me }", "  sasl: { pasword: *******, user: me }"),
+            ("  tokne: hunter2", "  tokne: *******"),
+            ("  secert_key: hunter2", "  secert_key: *******"),
+            ("  taken_by: { topic: ünder }", "  taken_by: ****************"),
         ] {
             assert_eq!(blot(line), shown);
         }

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use self::admin::{ADDRESS, Admin, Algorithm, Auth, Jwt, Metrics, Required, Scope};
+pub use self::admin::{ADDRESS, Admin, Algorithm, Auth, Jwt, Limits, Metrics, Required, Scope};
 use super::quantity::{Size, Time};
 use crate::policy::order;
 
@@ -34,7 +34,7 @@ pub struct Table {
 }
 
 /// The way of one topic's messages.
-#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     pub from: From,
@@ -90,7 +90,7 @@ pub struct Route {
 }
 
 /// Where messages are read.
-#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct From {
     /// A name under `clusters`.
@@ -131,7 +131,7 @@ pub struct From {
 }
 
 /// Where messages are staged.
-#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Via {
     /// A name under `clusters`.
@@ -149,7 +149,7 @@ pub struct Via {
 }
 
 /// Where messages are delivered.
-#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct To {
     /// A name under `clusters`.

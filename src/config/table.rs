@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use regex::Regex;
-use serde_json::Value;
+use serde_json::{Value, json};
 use trestle_core::{Guarantee, Start};
 
 use crate::{
@@ -11,8 +11,8 @@ use crate::{
     policy::{dead_letter_limit::DeadLetterLimit, gate::GatePolicy, order::SetAside, rate::Rate, retry::Retry},
 };
 
-use super::auth::Auth;
 pub use super::shape::OnGap;
+use super::{auth::Auth, limits::AdminLimits, written::Written};
 
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -26,7 +26,11 @@ pub struct Table {
     pub listen: SocketAddr,
     /// Who may ask there.
     pub auth: Auth,
+    /// What clients may take there.
+    pub limits: AdminLimits,
     pub memory: Memory,
+    /// All of it by its own names.
+    pub written: Written,
     /// How long a drain may finish what is in flight.
     pub grace: Duration,
 }
@@ -44,7 +48,7 @@ pub struct Cluster {
     pub(crate) settings: Value,
 }
 
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq)]
 pub struct Endpoint {
     pub cluster: Arc<Cluster>,
     /// In full, as the protocol names it.
@@ -117,9 +121,29 @@ pub struct Memory {
     pub largest_message: usize,
 }
 
+impl Cluster {
+    /// All that makes it what it is, by the table's names; secrets included.
+    pub(super) fn written(&self) -> Value {
+        let mut written = self.settings.clone();
+        written["type"] = self.protocol.into();
+        written["durability"] = if self.guarantee == Guarantee::Accepted { "accepted" } else { "replicated" }.into();
+        written["rate"] = json!({ "messages": self.rate.messages, "bytes": self.rate.bytes });
+        written
+    }
+}
+
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cluster").field("name", &self.name).field("protocol", &self.protocol).finish_non_exhaustive()
+    }
+}
+
+/// Without the options' values, which may be secrets.
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Endpoint { cluster, topic, options } = self;
+        let names: Vec<_> = options.keys().collect();
+        f.debug_struct("Endpoint").field("cluster", cluster).field("topic", topic).field("options", &names).finish()
     }
 }
 

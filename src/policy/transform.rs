@@ -1,11 +1,13 @@
 //! What a route changes in a message on purpose, or leaves out, before it is placed.
 
+use std::fmt;
+
 use bytes::Bytes;
 use regex::bytes::Regex;
 use trestle_core::{Header, Headers, Message};
 
 /// One step; a route's steps are carried out in the order in which they are written.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Transform {
     /// Only messages that pass go on.
     Keep(Test),
@@ -34,7 +36,7 @@ pub enum Of {
     Header(Bytes),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Is {
     /// Also a null or empty header; a key that is not null.
     There,
@@ -42,6 +44,34 @@ pub enum Is {
     Prefixed(Bytes),
     /// Found anywhere, unless the expression has anchors.
     Matching(Regex),
+}
+
+/// Without the values, which may have come from `${NAME}`.
+impl fmt::Debug for Transform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Transform::Keep(test) => f.debug_tuple("Keep").field(test).finish(),
+            Transform::Drop(test) => f.debug_tuple("Drop").field(test).finish(),
+            Transform::Set { header, .. } => f.debug_struct("Set").field("header", header).finish_non_exhaustive(),
+            Transform::Rename { header, to } => {
+                f.debug_struct("Rename").field("header", header).field("to", to).finish()
+            }
+            Transform::Remove { header } => f.debug_struct("Remove").field("header", header).finish(),
+            Transform::Rekey { header } => f.debug_struct("Rekey").field("header", header).finish(),
+        }
+    }
+}
+
+/// As that of [`Transform`].
+impl fmt::Debug for Is {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Is::There => "There",
+            Is::Equal(_) => "Equal",
+            Is::Prefixed(_) => "Prefixed",
+            Is::Matching(_) => "Matching",
+        })
+    }
 }
 
 impl PartialEq for Is {

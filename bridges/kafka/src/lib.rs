@@ -20,7 +20,7 @@ use std::sync::Arc;
 use trestle_core::Connector;
 
 pub use account::ACCOUNTS;
-pub use options::check_options;
+pub use options::{NAMES as OPTIONS, check_options};
 pub use settings::Settings;
 
 /// A connector to one cluster; `cluster` is its name in the route table. Nothing is connected yet; the error says which

@@ -36,7 +36,7 @@ const OWNED: &[(&str, &str)] = &[
 ];
 
 /// Names to set, so that a misspelt one can be told what it should have been; librdkafka itself knows them all.
-const NAMES: &[&str] = &[
+pub const NAMES: &[&str] = &[
     "api.version.fallback.ms",
     "api.version.request",
     "api.version.request.timeout.ms",

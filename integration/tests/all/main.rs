@@ -10,6 +10,7 @@ mod conformance_rocketmq;
 mod dlq;
 mod kafka;
 mod main_job;
+mod metrics;
 mod oracle;
 mod pairs;
 mod parts;

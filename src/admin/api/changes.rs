@@ -8,16 +8,13 @@ use axum::{
         ConnectInfo, Path, State,
         rejection::{BytesRejection, PathRejection},
     },
-    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+    http::HeaderMap,
     response::Response,
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{
-    CHANGE_LIMIT, json,
-    letters::{known_value, pick},
-};
+use super::{CHANGE_LIMIT, body, json, letters::pick};
 use crate::{
     admin::{Admin, problem::Problem},
     letters::{Counts, Filter, GivenUp, Plan, Replay, give_up},
@@ -74,7 +71,7 @@ pub async fn replay(
 ) -> Result<Response, Problem> {
     let Path(route) = route.map_err(|rejection| Problem::wrong(rejection.body_text()))?;
     let (table, route) = admin.api.table_with(&route)?;
-    let asked: ToReplay = read(&headers, body)?;
+    let asked: ToReplay = body::read(&headers, body)?;
     within("rate", asked.rate, RATE)?;
     within("most_replays", asked.most_replays, MOST_REPLAYS)?;
     let filter = Filter { route: Some(route.name.clone()), ..asked.selection };
@@ -112,7 +109,7 @@ pub async fn purge(
 ) -> Result<Response, Problem> {
     let Path(route) = route.map_err(|rejection| Problem::wrong(rejection.body_text()))?;
     let (table, route) = admin.api.table_with(&route)?;
-    let asked: ToPurge = read(&headers, body)?;
+    let asked: ToPurge = body::read(&headers, body)?;
     let filter = Filter { route: Some(route.name.clone()), ..asked.selection };
     if !is_meant(asked.confirm, asked.dry_run)? {
         let pick = pick(&table, &route, &filter);
@@ -147,26 +144,6 @@ fn audited<T>(
         tracing::error!(route, %peer, error, "not all dead letters were {what} over HTTP");
         Problem::cluster(format!("perhaps not all letters were {what}: {error}"))
     })
-}
-
-/// JSON alone: a page of another site cannot send that type unasked.
-fn read<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Problem> {
-    let body = body.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
-    let is_json =
-        |kind: &str| kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json");
-    if !headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).is_some_and(is_json) {
-        let detail = "give the body as JSON, with `Content-Type: application/json`";
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
-    }
-    let value: Value =
-        serde_json::from_slice(&body).map_err(|error| Problem::wrong(format!("the body is no JSON: {error}")))?;
-    // A list would be taken for the fields in their order.
-    for (name, object) in [("the body", Some(&value)), ("`selection`", value.get("selection"))] {
-        if object.is_some_and(|object| !object.is_object()) {
-            return Err(Problem::wrong(format!("{name} is no JSON object")));
-        }
-    }
-    known_value(value).map_err(|why| Problem::wrong(format!("in the body: {why}")))
 }
 
 /// Nothing is done that was not confirmed, nor what contradicts itself.

@@ -1,8 +1,10 @@
 //! The HTTP API: what it serves, for how long dead letters may be read, and what is told when it does not work.
 
+mod body;
 mod changes;
 mod letters;
 mod operate;
+mod planned;
 mod sight;
 #[cfg(test)]
 mod tests;
@@ -30,8 +32,10 @@ use crate::{
     supervisor::Desk,
 };
 
-/// Of a request's body.
-const MOST_BODY: usize = 64 << 10;
+/// Of a table to be planned.
+pub const MOST_TABLE: usize = 8 << 20;
+/// It reads, although it is asked by POST.
+pub const PLAN: &str = "/api/v1/plan";
 /// How long a request may read letters.
 const READ_LIMIT: Duration = Duration::from_secs(60);
 /// How long a request may replay or purge letters; it goes on when it is sent again.
@@ -140,6 +144,8 @@ pub fn pages() -> Vec<Page> {
         page("/api/v1/routes/{route}/pause", &["post"], post(operate::pause)),
         page("/api/v1/routes/{route}/resume", &["post"], post(operate::resume)),
         page("/api/v1/reload", &["post"], post(operate::reload)),
+        page(PLAN, &["post"], post(planned::plan)),
+        page("/api/v1/log-level", &["get", "put"], get(operate::log_level).put(operate::set_log_level)),
         page("/api/v1/routes/{route}/dead-letters", &["get"], get(letters::list)),
         page("/api/v1/routes/{route}/dead-letters/stats", &["get"], get(letters::stats)),
         page("/api/v1/routes/{route}/dead-letters/replay", &["post"], post(changes::replay)),
@@ -147,7 +153,8 @@ pub fn pages() -> Vec<Page> {
         page("/api/v1/routes/{route}/dead-letters/{id}", &["get"], get(letters::show)),
     ]
     .into_iter()
-    .map(|page| Page { handler: page.handler.layer(DefaultBodyLimit::max(MOST_BODY)), ..page })
+    // The guard has read the body, as far as it may go.
+    .map(|page| Page { handler: page.handler.layer(DefaultBodyLimit::disable()), ..page })
     .collect()
 }
 

@@ -1,19 +1,22 @@
-//! Changes to what runs: a route pauses and resumes, the table is read again.
+//! Changes to what runs: a route pauses and resumes, the table is read again, other things are logged.
 
 use axum::{
-    extract::{Path, State},
-    http::StatusCode,
+    Extension,
+    body::Bytes,
+    extract::{Path, State, rejection::BytesRejection},
+    http::{HeaderMap, StatusCode},
     response::Response,
 };
+use serde::Deserialize;
 use serde_json::json;
 use tokio::{
     sync::oneshot,
     time::{Duration, timeout},
 };
 
-use super::{json, sight::Named};
+use super::{body, json, sight::Named};
 use crate::{
-    admin::{Admin, problem::Problem},
+    admin::{Admin, audit::TARGET, auth::Caller, problem::Problem},
     supervisor::{Order, Refused},
 };
 
@@ -50,6 +53,30 @@ pub async fn reload(State(admin): State<Admin>) -> Result<Response, Problem> {
         "unchanged": difference.unchanged,
         "needs_restart": applied.needs_restart,
     })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    filter: String,
+}
+
+/// `GET /api/v1/log-level`
+pub async fn log_level(State(admin): State<Admin>) -> Response {
+    json(&json!({ "filter": admin.filter.text() }))
+}
+
+/// `PUT /api/v1/log-level`
+pub async fn set_log_level(
+    State(admin): State<Admin>,
+    Extension(who): Extension<Caller>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let Wanted { filter } = body::read(&headers, body)?;
+    let was = admin.filter.set(&filter).map_err(|problem| Problem::wrong(format!("`filter`: {problem}")))?;
+    tracing::info!(target: TARGET, who = who.name, by = who.by, filter, was, "another filter holds for the log");
+    Ok(json(&json!({ "filter": filter, "was": was })))
 }
 
 async fn order<T>(

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 
-use super::{Api, MOST_AT_ONCE, MOST_BODY, READ_LIMIT};
+use super::{Api, MOST_AT_ONCE, READ_LIMIT};
 use crate::{
     admin::{
         self,
@@ -52,7 +52,9 @@ async fn what_is_served_is_in_the_document_and_the_reverse() {
             let path = path.replace("{route}", "none").replace("{id}", "7");
             let (status, _, body) = server.ask(&method.to_uppercase(), &path, "", "").await;
             assert_ne!(status, 405, "{method} {path}");
-            assert!(status == 200 || body.contains("no route `none`"), "{method} {path}: {status} {body}");
+            // Nobody carries orders out here.
+            let known = status == 200 || body.contains("no route `none`") || body.contains("stopping");
+            assert!(known || status == 415, "{method} {path}: {status} {body}");
         }
     }
 }
@@ -103,7 +105,7 @@ async fn what_is_wrong_with_a_question_is_named() {
     }
     let kind = server.problem(415, "POST", &format!("{ROUTE}/purge"), "Content-Type: text/plain\r\n", "{}").await;
     assert!(kind.contains("application/json"), "{kind}");
-    post_problem(&server, 413, "purge", &" ".repeat(MOST_BODY + 1)).await;
+    post_problem(&server, 413, "purge", &" ".repeat((64 << 10) + 1)).await;
 }
 
 #[tokio::test]
@@ -216,4 +218,34 @@ async fn orders_go_to_the_supervisor_and_its_answer_comes_back() {
     assert!(wrong.contains("line 3: unknown key") && wrong.contains("stays as it is"), "{wrong}");
     let none = server.problem(404, "POST", "/api/v1/routes/none/pause", "", "").await;
     assert!(none.contains("no route `none`"), "{none}");
+}
+
+#[tokio::test]
+async fn what_is_logged_is_changed_and_the_old_filter_told() {
+    let server = serve(TABLE).await;
+    let put = |body: &'static str| {
+        let server = &server;
+        async move { server.ask("PUT", "/api/v1/log-level", "Content-Type: application/json\r\n", body).await }
+    };
+    let (status, _, body) = put(r#"{ "filter": "debug" }"#).await;
+    assert_eq!(status, 200, "{body}");
+    let told: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(told, json!({ "filter": "debug", "was": crate::logging::DEFAULT }));
+    let (status, _, body) = put(r#"{ "filter": "debg" }"#).await;
+    assert!(status == 400 && body.contains("`debg` is no level"), "{status} {body}");
+    let (_, _, body) = server.ask("GET", "/api/v1/log-level", "", "").await;
+    assert!(body.contains("\"debug\""), "{body}");
+}
+
+#[tokio::test]
+async fn what_a_table_would_change_is_told_by_names_alone() {
+    let server = serve(TABLE).await;
+    let new = config::check(Path::new("new.yaml"), &TABLE.replace("topic: copied", "topic: elsewhere"), &|_| None);
+    let wanted = new.table.unwrap().written.shown().to_string();
+    let json_type = "Content-Type: application/json\r\n";
+    let (status, _, body) = server.ask("POST", super::PLAN, json_type, &wanted).await;
+    assert_eq!(status, 200, "{body}");
+    let plan: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(plan["changed"], json!([{ "route": "orders", "keys": ["to.topic"] }]), "{plan}");
+    assert!(!body.contains("copied"), "{body}");
 }

@@ -37,6 +37,16 @@ impl Attempts {
         Err(problem.with(RETRY_AFTER, WINDOW.as_secs().max(1).to_string()))
     }
 
+    /// Counts a request of this peer, and says whether it is one too many of `most` in a window.
+    pub fn is_too_often(&self, peer: IpAddr, most: u32) -> bool {
+        self.with(|window| {
+            let key = window.key(peer);
+            let refused = window.refused.entry(key).or_default();
+            *refused = refused.saturating_add(1);
+            *refused > most
+        })
+    }
+
     /// A request of this peer was refused.
     pub fn refused(&self, peer: IpAddr) {
         self.with(|window| {

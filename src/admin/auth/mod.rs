@@ -11,9 +11,9 @@ use axum::http::{
 };
 use subtle::ConstantTimeEq;
 
-pub use self::attempts::Attempts;
 #[cfg(test)]
-pub use self::attempts::{MOST_REFUSED, WINDOW};
+pub use self::attempts::MOST_REFUSED;
+pub use self::attempts::{Attempts, WINDOW};
 use super::problem::Problem;
 use crate::config::{Required, Scope, Scopes, digest_of};
 

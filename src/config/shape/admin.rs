@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::quantity::Time;
+use crate::config::quantity::{Size, Time};
 
 /// The `format` of an address with a port in the JSON Schema.
 pub const ADDRESS: &str = "trestle-address";
@@ -19,6 +19,23 @@ pub struct Admin {
     pub listen: String,
     /// Who may ask. Needed where others than this machine reach `listen`; there `none` says that everyone may read.
     pub auth: Option<Auth>,
+    pub limits: Limits,
+}
+
+/// What clients together may take of the server. Health is told beyond all of it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections at the same time. On some more only health is told.
+    pub connections: u32,
+    /// How long a client may take to send a request's head, and again for its body; also how long a connection may idle.
+    pub head_timeout: Time,
+    /// How long a request may take. A connection is closed within twice this time, whatever its client does.
+    pub request_timeout: Time,
+    /// Bytes of a request's body.
+    pub body: Size,
+    /// Requests of one peer in a second.
+    pub requests: u32,
 }
 
 /// Who may ask, or `none`.
@@ -111,7 +128,19 @@ pub enum Algorithm {
 
 impl Default for Admin {
     fn default() -> Self {
-        Admin { listen: "127.0.0.1:9464".into(), auth: None }
+        Admin { listen: "127.0.0.1:9464".into(), auth: None, limits: Limits::default() }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: 64,
+            head_timeout: Time::millis(10_000),
+            request_timeout: Time::millis(75_000),
+            body: Size(64 << 10),
+            requests: 100,
+        }
     }
 }
 

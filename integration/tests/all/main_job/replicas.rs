@@ -1,6 +1,6 @@
 //! Several bridges share the work.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use tokio::time::sleep;
@@ -45,6 +45,55 @@ async fn a_replica_joins_and_leaves_under_load() -> Result<()> {
     Row { fault, ledger: &ledger, verdict: &verdict, recovered: None, bridge: &first }.record()?;
     first.fine();
     second.fine();
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_partitions_of_one_of_three_replicas_that_is_killed_move_and_nothing_is_lost() -> Result<()> {
+    let count = short_or_soak(20_000, 200_000);
+    let job = Job::prepare(Site::shared().await?, "three", Load::new("", count)).await?;
+    let first = job.ready().await?;
+    let (mut second, third) = (job.ready().await?, job.ready().await?);
+    let mut target = job.target().await?;
+    let writer = job.write(RATE)?;
+    let all_share = || async {
+        let members = job.members().await?;
+        let mut staged = Vec::new();
+        for replica in [&first, &second, &third] {
+            staged.push(replica.metrics().await?.hop("stage", "messages_delivered_total"));
+        }
+        ensure!(members.len() == 3 && !staged.contains(&0), "{} members, {staged:?} staged", members.len());
+        Ok(Some(members))
+    };
+    let before = until("all three share the work", SOON, all_share).await?;
+    written(&writer, count / 3).await?;
+    let (at, killed) = (writer.reached(), Instant::now());
+    second.kill().await?;
+    let moved = || async {
+        let now = job.members().await?;
+        ensure!(now.len() == 2 && now.iter().all(|member| before.contains(member)), "members: {now:?}");
+        Ok(Some(()))
+    };
+    until("the killed one is no member any more", SOON, moved).await?;
+    // All of them: some of what was written meanwhile is in the partitions that moved.
+    let arrived = tokio::sync::Mutex::new(&mut target);
+    until("what was written up to the kill is in the target", SOON, || async {
+        let mut target = arrived.lock().await;
+        target.read_on(&job.load).await?;
+        Ok((target.numbers().range(..=at).count() as u64 > at).then_some(()))
+    })
+    .await?;
+    let recovered = killed.elapsed();
+    let ledger = writer.finish().await?;
+    let verdict = job.judged(&mut target, &ledger).await?;
+    println!("{verdict}");
+    verdict.sound()?;
+    ensure!(verdict.dead.is_empty(), "{verdict}");
+    let fault = "one of three instances killed".into();
+    Row { fault, ledger: &ledger, verdict: &verdict, recovered: Some(recovered), bridge: &first }.record()?;
+    first.fine();
+    second.fine();
+    third.fine();
     Ok(())
 }
 

@@ -1,0 +1,63 @@
+//! Asks a running instance over its admin address.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpStream, ToSocketAddrs},
+    time::Duration,
+};
+
+/// Of connecting, and of each read.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Bytes of an answer.
+const MOST_ANSWER: u64 = 64 << 20;
+/// The environment variable with the credential.
+pub const TOKEN_VARIABLE: &str = "TRESTLE_TOKEN";
+
+/// The command line's check of an address: HOST:PORT, with or without `http://` before it.
+pub fn address(text: &str) -> Result<String, String> {
+    if text.starts_with("https://") {
+        return Err("the admin server speaks no TLS: ask it directly, by http://HOST:PORT".into());
+    }
+    super::health::address(text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/'))
+}
+
+/// Status and body.
+pub fn post(address: &str, path: &str, body: &str) -> Result<(u16, String), String> {
+    let url = format!("http://{address}{path}");
+    let token = std::env::var(TOKEN_VARIABLE).ok();
+    let credential = match token.as_deref().map(str::trim) {
+        Some(token) if !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            return Err(format!("{TOKEN_VARIABLE} has characters that an HTTP header cannot hold"));
+        }
+        Some(token) => format!("Authorization: Bearer {token}\r\n"),
+        None => String::new(),
+    };
+    let request = format!(
+        "POST {path} HTTP/1.0\r\nHost: {address}\r\n{credential}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = exchange(address, request.as_bytes()).map_err(|error| format!("{url}: {error}"))?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("{url}: the answer is no HTTP"))?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok((status.ok_or_else(|| format!("{url}: the answer is no HTTP"))?, body.to_owned()))
+}
+
+fn exchange(address: &str, request: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut failed = std::io::Error::other("the host has no address");
+    for address in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, LIMIT) {
+            Ok(mut stream) => {
+                stream.set_read_timeout(Some(LIMIT))?;
+                stream.set_write_timeout(Some(LIMIT))?;
+                // A server that has seen enough may answer before all is written.
+                let written = stream.write_all(request);
+                let mut answer = Vec::new();
+                stream.take(MOST_ANSWER).read_to_end(&mut answer)?;
+                return if answer.is_empty() { written.map(|()| answer) } else { Ok(answer) };
+            }
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
