@@ -1,5 +1,7 @@
 //! Every secret of a table is a canary, and nothing that Trestle says or writes may hold one.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so at once")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -194,7 +196,8 @@ fn what_is_said_of_a_table_holds_no_secret() {
     said.insert("Debug".into(), format!("{table:?}"));
     said.insert("shown".into(), table.written.shown().to_string());
     // Each secret is another one, or of another form, or at a key that is not known.
-    let wrongs: [(&str, Box<dyn Fn(String) -> String>); 6] = [
+    type Change = Box<dyn Fn(String) -> String>;
+    let wrongs: [(&str, Change); 6] = [
         ("another", Box::new(|text| text.replace(CANARY, "canary-tweets-again-"))),
         (
             "typo",
