@@ -87,6 +87,19 @@ enum Command {
     /// Print the JSON Schema of the route table
     #[command(after_help = SCHEMA)]
     Schema,
+    /// Watch a running Trestle: its routes, their rates, how far behind they are, and what they wait for
+    #[command(after_help = TOP)]
+    Top {
+        /// Where its admin server is: `admin.listen` of its table
+        #[arg(default_value = "127.0.0.1:9464", value_parser = commands::client::address)]
+        address: String,
+        /// How often to ask, at least 100ms
+        #[arg(long, default_value = "1s", value_parser = every)]
+        every: std::time::Duration,
+        /// Print one look at it as lines, and end
+        #[arg(long)]
+        once: bool,
+    },
     /// Ask a running Trestle whether it is alive, for a container's health check
     #[command(after_help = HEALTH)]
     Health {
@@ -161,6 +174,17 @@ Examples:
   trestle schema > trestle.schema.json
   and as the first line of a table, for editors:  # yaml-language-server: $schema=trestle.schema.json";
 
+const TOP: &str = "\
+Up and down choose a hop, about which more is told below; q ends. Where standard output is no terminal it is as with --once.
+The token, if one is needed, is that of the environment variable TRESTLE_TOKEN, with the scope `view`.
+
+Exit codes: 0 watched, 1 the instance did not answer or said no
+
+Examples:
+  trestle top
+  TRESTLE_TOKEN=... trestle top 10.0.0.7:9464
+  trestle top --once | grep waits";
+
 const HEALTH: &str = "\
 Exit codes: 0 /livez answered 200 within 3 s, 1 it did not, and standard error says why
 
@@ -174,6 +198,12 @@ Examples:
   trestle completions bash > /etc/bash_completion.d/trestle
   trestle completions zsh > ~/.zfunc/_trestle
   trestle completions fish > ~/.config/fish/completions/trestle.fish";
+
+/// Of `top`.
+fn every(text: &str) -> Result<std::time::Duration, String> {
+    let every = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if every < std::time::Duration::from_millis(100) { Err("at least 100ms".into()) } else { Ok(every) }
+}
 
 fn main() -> ExitCode {
     let exit = match Arguments::parse().command {
@@ -190,6 +220,7 @@ fn main() -> ExitCode {
             commands::plan::plan(&new, &against, output)
         }
         Command::Schema => commands::schema::schema(),
+        Command::Top { address, every, once } => commands::top::top(&address, every, once),
         Command::Health { address } => commands::health::health(&address),
         Command::Dlq(dlq) => commands::dlq::dlq(dlq),
         Command::Verify(verify) => commands::verify::verify(verify),
@@ -223,7 +254,7 @@ mod tests {
             let help = command.render_long_help().to_string();
             help.contains("Exit codes: 0 ") && help.contains("Examples:\n")
         };
-        for name in ["run", "check", "explain", "plan", "health"] {
+        for name in ["run", "check", "explain", "plan", "top", "health"] {
             assert!(named(command.find_subcommand_mut(name).unwrap()), "{name}");
         }
         for family in ["verify", "dlq"] {

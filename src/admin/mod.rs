@@ -32,7 +32,10 @@ use tokio::{
     time::{Duration, Instant, sleep},
 };
 
-pub use self::{api::Api, auth::Attempts};
+pub use self::{
+    api::{Api, PLAN},
+    auth::Attempts,
+};
 use crate::{config::AdminLimits, logging::Filter, supervisor::Statuses};
 
 /// What the pages are made of.

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
+
 /// Of connecting, and of each read.
 const LIMIT: Duration = Duration::from_secs(10);
 /// Bytes of an answer.
@@ -21,8 +23,30 @@ pub fn address(text: &str) -> Result<String, String> {
     super::health::address(text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/'))
 }
 
+/// What is told under this path: the answer's JSON, where it is 200.
+pub fn get(address: &str, path: &str) -> Result<Value, String> {
+    told(address, path, request(address, "GET", path, "")?)
+}
+
+/// The same, of a body of JSON.
+pub fn post(address: &str, path: &str, body: &Value) -> Result<Value, String> {
+    told(address, path, request(address, "POST", path, &body.to_string())?)
+}
+
+fn told(address: &str, path: &str, (status, body): (u16, String)) -> Result<Value, String> {
+    let url = format!("http://{address}{path}");
+    if status != 200 {
+        let problem: Value = serde_json::from_str(&body).unwrap_or_default();
+        let detail = problem["detail"].as_str().unwrap_or("it says no more");
+        let hint =
+            if status == 401 { format!("; {TOKEN_VARIABLE} is where the token is looked for") } else { String::new() };
+        return Err(format!("{url} answered {status}: {detail}{hint}"));
+    }
+    serde_json::from_str(&body).map_err(|error| format!("{url}: the answer is no JSON: {error}"))
+}
+
 /// Status and body.
-pub fn post(address: &str, path: &str, body: &str) -> Result<(u16, String), String> {
+fn request(address: &str, method: &str, path: &str, body: &str) -> Result<(u16, String), String> {
     let url = format!("http://{address}{path}");
     let token = std::env::var(TOKEN_VARIABLE).ok();
     let credential = match token.as_deref().map(str::trim) {
@@ -33,7 +57,7 @@ pub fn post(address: &str, path: &str, body: &str) -> Result<(u16, String), Stri
         None => String::new(),
     };
     let request = format!(
-        "POST {path} HTTP/1.0\r\nHost: {address}\r\n{credential}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        "{method} {path} HTTP/1.0\r\nHost: {address}\r\n{credential}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     let answer = exchange(address, request.as_bytes()).map_err(|error| format!("{url}: {error}"))?;

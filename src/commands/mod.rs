@@ -12,6 +12,7 @@ mod progress;
 mod reading;
 pub mod run;
 pub mod schema;
+pub mod top;
 pub mod verify;
 
 use std::{

@@ -5,7 +5,10 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{Exit, Output, answer, check, client};
-use crate::plan::{Changed, Plan};
+use crate::{
+    admin::PLAN,
+    plan::{Changed, Plan},
+};
 
 /// What the new table is compared with.
 pub enum Against<'a> {
@@ -42,18 +45,8 @@ pub fn plan(new: &Path, against: &Against<'_>, output: Output) -> Exit {
 }
 
 fn asked(address: &str, new: &Value) -> Result<Plan, String> {
-    let (status, body) = client::post(address, "/api/v1/plan", &new.to_string())?;
-    if status != 200 {
-        let problem: Value = serde_json::from_str(&body).unwrap_or_default();
-        let detail = problem["detail"].as_str().unwrap_or("it says no more");
-        let hint = if status == 401 {
-            format!("; {} is where the token is looked for", client::TOKEN_VARIABLE)
-        } else {
-            String::new()
-        };
-        return Err(format!("http://{address}/api/v1/plan answered {status}: {detail}{hint}"));
-    }
-    serde_json::from_str(&body).map_err(|error| format!("http://{address}/api/v1/plan: the answer is no plan: {error}"))
+    let plan = client::post(address, PLAN, new)?;
+    serde_json::from_value(plan).map_err(|error| format!("http://{address}{PLAN}: the answer is no plan: {error}"))
 }
 
 /// One line a route that does not stay as it is.

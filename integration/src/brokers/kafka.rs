@@ -39,6 +39,9 @@ impl Kafka {
                 for (key, value) in settings.all_env() {
                     request = request.with_env_var(key, value);
                 }
+                for port in settings.ports {
+                    request = request.with_mapped_port(port, port.tcp());
+                }
                 Ok((request, (port, published)))
             }
         })
@@ -61,6 +64,21 @@ impl Kafka {
     pub async fn delete_topic(&self, topic: &str) -> Result<()> {
         let results = self.admin()?.delete_topics(&[topic], &AdminOptions::new()).await?;
         first(results).with_context(|| format!("deleting the Kafka topic {topic}"))
+    }
+
+    /// A user of the listener that [`Settings::scram`] adds; or another password for one. Takes some seconds.
+    pub async fn set_user(&self, name: &str, password: &str) -> Result<()> {
+        const COMMAND: [&str; 6] = [
+            "java",
+            "-XX:TieredStopAtLevel=1",
+            "-XX:+UseSerialGC",
+            "-cp",
+            "/opt/kafka/lib/*",
+            "kafka.admin.ConfigCommand",
+        ];
+        let secret = format!("SCRAM-SHA-256=[password={password}]");
+        let change = ["--bootstrap-server", &self.servers, "--alter", "--entity-type", "users", "--entity-name", name];
+        self.broker.exec(&[&COMMAND[..], &change, &["--add-config", &secret]].concat()).await.map(drop)
     }
 
     fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {

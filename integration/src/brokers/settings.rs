@@ -29,7 +29,7 @@ impl Settings {
         self
     }
 
-    /// Pulsar only: one more port that is reached from the host, under the same number.
+    /// Kafka and Pulsar: one more port that is reached from the host, under the same number.
     pub fn port(mut self, port: u16) -> Self {
         self.ports.push(port);
         self
@@ -54,6 +54,33 @@ impl Settings {
             .conf("brokerClientAuthenticationPlugin=org.apache.pulsar.client.impl.auth.AuthenticationToken")
             .conf(format!("brokerClientAuthenticationParameters=token:{trestle}"))
             .env("HEALTH_TOKEN", trestle)
+    }
+
+    /// Kafka only: a second listener, on `port`, that asks for SCRAM-SHA-256; see [`Kafka::set_user`](super::Kafka::set_user).
+    pub fn scram(self, port: u16) -> Self {
+        const LOGIN: &str = "org.apache.kafka.common.security.scram.ScramLoginModule required;";
+        self.env("HOST_PORT", port.to_string())
+            .port(port)
+            .conf("listener.security.protocol.map=PLAINTEXT:PLAINTEXT,HOST:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT")
+            .conf("sasl.enabled.mechanisms=SCRAM-SHA-256")
+            .conf(format!("listener.name.host.scram-sha-256.sasl.jaas.config={LOGIN}"))
+    }
+
+    /// RocketMQ only: asks for signatures of this user, who may do everything.
+    pub fn acl(self, user: &str, secret: &str) -> Self {
+        const AUTH: &str = "org.apache.rocketmq.auth";
+        self.conf("authenticationEnabled=true")
+            .conf("authorizationEnabled=true")
+            .conf(format!("authenticationProvider={AUTH}.authentication.provider.DefaultAuthenticationProvider"))
+            .conf(format!(
+                "authenticationMetadataProvider={AUTH}.authentication.provider.LocalAuthenticationMetadataProvider"
+            ))
+            .conf(format!("authorizationProvider={AUTH}.authorization.provider.DefaultAuthorizationProvider"))
+            .conf(format!(
+                "authorizationMetadataProvider={AUTH}.authorization.provider.LocalAuthorizationMetadataProvider"
+            ))
+            .conf(format!(r#"initAuthenticationUser={{"username":"{user}","password":"{secret}"}}"#))
+            .conf(format!(r#"innerClientAuthenticationCredentials={{"accessKey":"{user}","secretKey":"{secret}"}}"#))
     }
 
     /// The token of the role `trestle`.

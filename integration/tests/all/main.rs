@@ -7,6 +7,7 @@ mod check_connect;
 mod conformance_kafka;
 mod conformance_pulsar;
 mod conformance_rocketmq;
+mod credentials;
 mod dlq;
 mod kafka;
 mod main_job;

@@ -55,8 +55,18 @@ async fn the_metrics_page_keeps_to_prometheus_rules_and_to_readme() -> Result<()
     };
     until("the table is refused", SOON, refused).await?;
 
-    let (status, page) = bridge.ask("GET", "/metrics", "").await?;
-    ensure!(status == 200, "{status}: {page}");
+    for change in ["pause", "resume"] {
+        let (status, body) = bridge.ask("POST", &format!("/api/v1/routes/{}/{change}", job.name), "").await?;
+        ensure!(status == 200, "{change}: {status}: {body}");
+    }
+
+    // Lags are asked for now and then.
+    let with_lags = || async {
+        let (status, page) = bridge.ask("GET", "/metrics", "").await?;
+        ensure!(status == 200, "{status}: {page}");
+        Ok(page.contains("trestle_lag_messages{").then_some(page))
+    };
+    let page = until("lags are on the page", SOON, with_lags).await?;
     let found = problems(&page);
     ensure!(found.is_empty(), "{found:#?}\n{page}");
     as_readme_says(&page)?;
