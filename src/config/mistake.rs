@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{
-    secrets,
+    blot,
     yaml::{Node, Span},
 };
 
@@ -123,7 +123,7 @@ pub fn complete(mistakes: &mut Vec<Mistake>, source: &str) {
             && let Some((index, text)) = lines.by_ref().find(|(index, _)| index + 1 >= mistake.line)
         {
             number = index + 1;
-            line = secrets::blot(text).chars().collect();
+            line = blot::blot(text).chars().collect();
         }
         if number == mistake.line {
             mistake.text = window(&line, mistake.column);

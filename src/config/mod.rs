@@ -1,9 +1,10 @@
 //! The route table: `shape` is what is written, `table` what is meant. In between every mistake is found at once:
-//! `yaml` (text to a tree with places), `recover` (the same behind an error of syntax), `secrets` (`${NAME}`), `conform` (types, by the JSON Schema of `shape`),
+//! `yaml` (text to a tree with places), `recover` (the same behind an error of syntax), `secrets` (`${NAME}`), `blot` (a line without secrets), `conform` (types, by the JSON Schema of `shape`),
 //! `meaning` (names, limits), `several` and `instances` (routes of several topics), `transforms`, `policies` (those of routes and their defaults), `auth` (who may ask on the admin address), `options` (the clients' own settings) and `topology` (what routes do to each other).
 //! `inputs` remembers what it was read from, and `watch` notices that this has changed.
 
 mod auth;
+mod blot;
 mod conform;
 mod inputs;
 mod instances;

@@ -158,11 +158,14 @@ pub(crate) fn says_nothing(code: Code) -> bool {
     matches!(code, Code::OperationTimedOut | Code::TimedOutQueue | Code::BrokerTransportFailure | Code::AllBrokersDown)
 }
 
+/// What to do where the cluster does not let us in.
+pub(crate) const CREDENTIALS: &str = ". Check the credentials and `security.protocol` in the cluster's options";
+
 /// A fault for an error that is not about single messages. `doing` says what failed, on which topic and cluster.
 pub(crate) fn fault(code: Code, scope: Scope, doing: &str, text: &str) -> Fault {
     let why = why(code);
     let advice = match why {
-        Why::Authentication => ". Check the credentials and `security.protocol` in the cluster's options",
+        Why::Authentication => CREDENTIALS,
         Why::Permission => ". Grant the user the right",
         Why::UnknownTopic => ". Create it, or correct its name",
         Why::Down => "",

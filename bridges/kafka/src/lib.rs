@@ -4,6 +4,7 @@ mod account;
 mod classify;
 mod connector;
 mod fetching;
+mod heard;
 mod murmur2;
 mod native;
 mod options;

@@ -1,17 +1,11 @@
 //! What a cluster says of itself and of many topics, asked with one client. Nothing is changed.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use rdkafka::{
-    ClientConfig, ClientContext,
-    admin::{AdminClient, OwnedResourceSpecifier, ResourceSpecifier},
+    admin::{OwnedResourceSpecifier, ResourceSpecifier},
     client::Client,
-    config::{FromClientConfigAndContext, RDKafkaLogLevel},
     error::KafkaError,
     types::RDKafkaErrorCode as Code,
 };
@@ -20,6 +14,7 @@ use trestle_core::{Fault, Scope, Survey, Surveyed};
 
 use crate::{
     classify,
+    heard::{Admin, Heard, open},
     settings::Settings,
     topic::{TopicConfig, blocking, options},
 };
@@ -35,13 +30,10 @@ const AT_ONCE: usize = 200;
 /// Says of older brokers which version they keep to.
 const VERSION: &str = "inter.broker.protocol.version";
 
-type Admin = AdminClient<Heard>;
-
 pub(crate) async fn survey(settings: &Settings, cluster: &str, topics: &[String]) -> Result<Survey, Fault> {
     reach_one(&settings.servers, cluster).await?;
     let doing = format!("asking cluster {cluster} at {}", settings.servers);
-    let heard = Heard::default();
-    let admin = Arc::new(open(settings.base(&Default::default()), heard.clone(), &doing).await?);
+    let (admin, heard) = open(settings.base(&Default::default()), &doing).await?;
     let (asked, names) = (admin.clone(), topics.to_vec());
     let seen = blocking(&doing, move || look(asked.inner(), &names)).await?;
     let seen = seen.map_err(|error| heard.explain(classify::client_fault(&error, Scope::Cluster, &doing)))?;
@@ -159,33 +151,6 @@ async fn version(admin: &Admin, broker: i32) -> Option<String> {
     let value = answers.into_iter().next()?.ok()?.get(VERSION)?.value.clone()?;
     // "3.9-IV0"
     Some(value.split('-').next().unwrap_or_default().to_owned())
-}
-
-/// The last trouble that the client had with a connection.
-#[derive(Clone, Default)]
-struct Heard(Arc<Mutex<Option<String>>>);
-
-impl ClientContext for Heard {
-    fn log(&self, level: RDKafkaLogLevel, _: &str, message: &str) {
-        if level as i32 <= RDKafkaLogLevel::Error as i32 {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.to_owned());
-        }
-    }
-}
-
-impl Heard {
-    /// librdkafka says only that nobody answered; why stands in its log.
-    fn explain(&self, mut fault: Fault) -> Fault {
-        if let Some(heard) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_deref() {
-            fault.detail = format!("{}: {heard}", fault.detail);
-        }
-        fault
-    }
-}
-
-async fn open(config: ClientConfig, heard: Heard, doing: &str) -> Result<Admin, Fault> {
-    let admin = blocking(doing, move || Admin::from_config_and_context(&config, heard)).await?;
-    admin.map_err(|error| classify::client_fault(&error, Scope::Cluster, doing))
 }
 
 /// Destroying a client blocks.

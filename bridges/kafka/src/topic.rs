@@ -4,24 +4,21 @@ use std::time::Duration;
 
 use rdkafka::{
     ClientConfig,
-    admin::{
-        AdminClient, AdminOptions, ConfigResource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
-        TopicResult,
-    },
-    client::DefaultClientContext,
+    admin::{AdminOptions, ConfigResource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication, TopicResult},
     error::KafkaError,
     types::RDKafkaErrorCode as Code,
 };
 use trestle_core::{Ensure, Fault, FaultKind, Scope, TopicInfo, Why};
 
-use crate::classify;
+use crate::{
+    classify,
+    heard::{Admin, Heard, open},
+};
 
 /// Every request of this file is answered in this time, or fails.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The cluster's own number of copies.
 const DEFAULT_REPLICATION: i32 = -1;
-
-type Admin = AdminClient<DefaultClientContext>;
 
 /// The settings of a topic that matter to one who writes or reads it. A setting that the cluster does not tell is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -131,10 +128,11 @@ pub(crate) async fn all(config: ClientConfig, cluster: &str) -> Result<Vec<Strin
     let admin = Client::open(config, &doing).await?;
     let client = admin.admin()?.clone();
     let metadata = blocking(&doing, move || client.inner().fetch_metadata(None, REQUEST_TIMEOUT)).await?;
-    admin.close();
-    let metadata = metadata.map_err(|error| classify::client_fault(&error, Scope::Cluster, &doing))?;
+    let metadata = metadata.map_err(|error| admin.fault(&error))?;
     let names = metadata.topics().iter().filter(|topic| topic.error().is_none()).map(|topic| topic.name());
-    Ok(names.filter(|name| !name.starts_with("__")).map(str::to_owned).collect())
+    let names = names.filter(|name| !name.starts_with("__")).map(str::to_owned).collect();
+    admin.close();
+    Ok(names)
 }
 
 /// Number of partitions and settings. The settings are empty where the user may not read them.
@@ -177,14 +175,18 @@ pub(crate) async fn ensure(
 /// An admin client that is made and destroyed off the runtime: both may block.
 struct Client<'a> {
     admin: Option<std::sync::Arc<Admin>>,
+    heard: Heard,
     doing: &'a str,
 }
 
 impl<'a> Client<'a> {
     async fn open(config: ClientConfig, doing: &'a str) -> Result<Client<'a>, Fault> {
-        let admin = blocking(doing, move || config.create::<Admin>()).await?;
-        let admin = admin.map_err(|error| classify::client_fault(&error, Scope::Cluster, doing))?;
-        Ok(Client { admin: Some(std::sync::Arc::new(admin)), doing })
+        let (admin, heard) = open(config, doing).await?;
+        Ok(Client { admin: Some(admin), heard, doing })
+    }
+
+    fn fault(&self, error: &KafkaError) -> Fault {
+        self.heard.explain(classify::client_fault(error, Scope::Cluster, self.doing))
     }
 
     fn admin(&self) -> Result<&std::sync::Arc<Admin>, Fault> {
@@ -196,7 +198,7 @@ impl<'a> Client<'a> {
     async fn partitions(&self, topic: &str) -> Result<u32, Fault> {
         let (admin, name) = (self.admin()?.clone(), topic.to_owned());
         let metadata = blocking(self.doing, move || admin.inner().fetch_metadata(Some(&name), REQUEST_TIMEOUT)).await?;
-        let metadata = metadata.map_err(|error| classify::client_fault(&error, Scope::Cluster, self.doing))?;
+        let metadata = metadata.map_err(|error| self.fault(&error))?;
         let found = metadata.topics().first();
         let error = found.map_or(Some(Code::UnknownTopic), |topic| topic.error().map(Code::from));
         match (error, found) {
@@ -247,7 +249,7 @@ impl<'a> Client<'a> {
     }
 
     fn answer(&self, answer: Result<Vec<TopicResult>, KafkaError>, fine: Code) -> Result<(), Fault> {
-        let answer = answer.map_err(|error| classify::client_fault(&error, Scope::Cluster, self.doing))?;
+        let answer = answer.map_err(|error| self.fault(&error))?;
         match answer.into_iter().next() {
             Some(Err((_, code))) if code != fine => Err(classify::fault(code, Scope::Cluster, self.doing, "")),
             _ => Ok(()),

@@ -25,13 +25,16 @@ const BUSY_TRIES: u32 = 20;
 const BUSY_DELAY: Duration = Duration::from_millis(100);
 
 pub(crate) struct Admin {
+    cluster: String,
     base: BrokerUrl,
     access: Access,
 }
 
 impl Admin {
-    pub fn new(url: &str, access: Access) -> Result<Admin, String> {
-        Ok(Admin { base: http::parse_base(url).map_err(|e| format!("`admin`: {e}"))?, access })
+    /// `cluster`: its name in the route table.
+    pub fn new(cluster: &str, url: &str, access: Access) -> Result<Admin, String> {
+        let base = http::parse_base(url).map_err(|e| format!("`admin`: {e}"))?;
+        Ok(Admin { cluster: cluster.into(), base, access })
     }
 
     /// Creates the namespace if it is not there. Never a tenant: that is a decision about who owns what.
@@ -300,14 +303,18 @@ impl Admin {
 
     fn fault(&self, method: &str, path: &str, answer: &Answer) -> Fault {
         let detail = format!(
-            "REST interface {} answered {method} {path} with {}: {}",
+            "REST interface {} of cluster {} answered {method} {path} with {}: {}",
             self.base.address(),
+            self.cluster,
             answer.status,
             text(answer)
         );
         match answer.status {
             // Who is known and may not is often answered 401 as well (`PulsarWebResource`).
-            401 if !detail.contains("Unauthorized to") => Fault::unavailable(Why::Authentication, detail),
+            401 if !detail.contains("Unauthorized to") => Fault::unavailable(
+                Why::Authentication,
+                format!("{detail}. Check the cluster's `token` or `token_file`"),
+            ),
             401 | 403 => Fault::unavailable(Why::Permission, detail),
             404 => Fault::unavailable(Why::UnknownTopic, detail),
             _ => Fault::down(detail),
@@ -340,10 +347,13 @@ fn encode(segment: &str) -> String {
 fn text(answer: &Answer) -> String {
     #[derive(serde::Deserialize)]
     struct Reason {
+        // Where nobody was let in, the server in front of Pulsar answers.
+        #[serde(alias = "message")]
         reason: String,
     }
     let reason = serde_json::from_slice(&answer.body).map(|r: Reason| r.reason);
-    reason.unwrap_or_else(|_| String::from_utf8_lossy(&answer.body).chars().take(300).collect())
+    let body = || String::from_utf8_lossy(&answer.body).split_whitespace().collect::<Vec<_>>().join(" ");
+    reason.unwrap_or_else(|_| body().chars().take(300).collect())
 }
 
 #[cfg(test)]

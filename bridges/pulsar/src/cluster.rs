@@ -46,7 +46,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     pub fn new(name: &str, settings: &Settings) -> Result<Cluster, String> {
         let access = Access::new(settings)?;
-        let admin = settings.admin.as_deref().map(|url| Admin::new(url, access.clone())).transpose()?;
+        let admin = settings.admin.as_deref().map(|url| Admin::new(name, url, access.clone())).transpose()?;
         Ok(Cluster {
             name: name.into(),
             admin,
