@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use futures::future::join_all;
 use rdkafka::{
     admin::{OwnedResourceSpecifier, ResourceSpecifier},
-    client::Client,
+    client::{Client, DefaultClientContext},
     error::KafkaError,
     types::RDKafkaErrorCode as Code,
 };
@@ -14,7 +14,7 @@ use trestle_core::{Fault, Scope, Survey, Surveyed};
 
 use crate::{
     classify,
-    heard::{Admin, Heard, open},
+    heard::{Admin, explain, open},
     settings::Settings,
     topic::{TopicConfig, blocking, options},
 };
@@ -33,10 +33,10 @@ const VERSION: &str = "inter.broker.protocol.version";
 pub(crate) async fn survey(settings: &Settings, cluster: &str, topics: &[String]) -> Result<Survey, Fault> {
     reach_one(&settings.servers, cluster).await?;
     let doing = format!("asking cluster {cluster} at {}", settings.servers);
-    let (admin, heard) = open(settings.base(&Default::default()), &doing).await?;
+    let admin = open(settings.base(&Default::default()), &doing).await?;
     let (asked, names) = (admin.clone(), topics.to_vec());
     let seen = blocking(&doing, move || look(asked.inner(), &names)).await?;
-    let seen = seen.map_err(|error| heard.explain(classify::client_fault(&error, Scope::Cluster, &doing)))?;
+    let seen = seen.map_err(|error| explain(&admin, classify::client_fault(&error, Scope::Cluster, &doing)))?;
     let problems = unreachable(&seen.brokers).await;
     let there = topics.iter().zip(&seen.topics).filter(|(_, found)| found.is_ok()).map(|(topic, _)| topic.as_str());
     // Whoever answers may be one that cannot be reached: that was said, and nothing more can be learnt.
@@ -107,7 +107,7 @@ struct Seen {
 
 /// Blocks. Asks for all topics at once, and by name for those that are not among them: the list holds only what the user
 /// may see.
-fn look(client: &Client<Heard>, topics: &[String]) -> Result<Seen, KafkaError> {
+fn look(client: &Client<DefaultClientContext>, topics: &[String]) -> Result<Seen, KafkaError> {
     let metadata = client.fetch_metadata(None, ANSWER_LIMIT)?;
     let broker = |b: &rdkafka::metadata::MetadataBroker| {
         let host = if b.host().contains(':') { format!("[{}]", b.host()) } else { b.host().to_owned() };

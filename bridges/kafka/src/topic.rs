@@ -12,7 +12,7 @@ use trestle_core::{Ensure, Fault, FaultKind, Scope, TopicInfo, Why};
 
 use crate::{
     classify,
-    heard::{Admin, Heard, open},
+    heard::{Admin, explain, open},
 };
 
 /// Every request of this file is answered in this time, or fails.
@@ -175,18 +175,20 @@ pub(crate) async fn ensure(
 /// An admin client that is made and destroyed off the runtime: both may block.
 struct Client<'a> {
     admin: Option<std::sync::Arc<Admin>>,
-    heard: Heard,
     doing: &'a str,
 }
 
 impl<'a> Client<'a> {
     async fn open(config: ClientConfig, doing: &'a str) -> Result<Client<'a>, Fault> {
-        let (admin, heard) = open(config, doing).await?;
-        Ok(Client { admin: Some(admin), heard, doing })
+        Ok(Client { admin: Some(open(config, doing).await?), doing })
     }
 
     fn fault(&self, error: &KafkaError) -> Fault {
-        self.heard.explain(classify::client_fault(error, Scope::Cluster, self.doing))
+        let fault = classify::client_fault(error, Scope::Cluster, self.doing);
+        match &self.admin {
+            Some(admin) => explain(admin, fault),
+            None => fault,
+        }
     }
 
     fn admin(&self) -> Result<&std::sync::Arc<Admin>, Fault> {
