@@ -12,12 +12,13 @@ use rdkafka::{
 use tokio::time::timeout;
 use trestle_core::{Connector, Ensure, Message, Position};
 use trestle_integration::{
-    Brokers,
+    Brokers, RocketMq,
     oracle::{Ledger, Load, Seen, Target, Verdict, Writer, judge},
+    until,
 };
 
 use crate::{
-    parts::{lane, sink_spec, store, unique},
+    parts::{SOON, lane, sink_spec, store, unique},
     rocketmq::rig,
 };
 
@@ -38,7 +39,9 @@ async fn a_bridge_that_does_one_thing_wrong_in_100_000_messages_is_found_out() -
     let ledger = Writer::start(&brokers.kafka.servers, &source, load, None)?.finish().await?;
     ensure!(ledger.confirmed.len() as u64 == MESSAGES, "{} confirmed", ledger.confirmed.len());
     let read = read(&brokers.kafka.servers, &source, &ledger).await?;
-    let connector = rig::connector(&brokers.rocketmq.namesrv)?;
+    // One of its own: what is stored here in one go would keep those waiting who share one.
+    let rocketmq = RocketMq::start().await?;
+    let connector = rig::connector(&rocketmq.namesrv)?;
 
     type Wrong = fn(&mut Vec<Message>);
     type Found = fn(&Verdict) -> bool;
@@ -53,7 +56,7 @@ async fn a_bridge_that_does_one_thing_wrong_in_100_000_messages_is_found_out() -
     for (what, wrong, found) in kinds {
         let mut written = read.clone();
         wrong(written.get_mut(&1).context("partition 1 is empty")?);
-        let seen = through(&connector, &brokers.rocketmq.namesrv, what, written, &ledger.load).await?;
+        let seen = through(&connector, &rocketmq, what, written, &ledger.load).await?;
         let verdict = judge(&ledger, &seen, &[]);
         println!("{what}: {verdict}");
         ensure!(found(&verdict), "{what}: {verdict}");
@@ -83,7 +86,7 @@ fn invented() -> Message {
 /// Writes the messages as a bridge would, and gives what the oracle reads there.
 async fn through(
     connector: &Arc<dyn Connector>,
-    namesrv: &str,
+    rocketmq: &RocketMq,
     what: &str,
     written: Partitions,
     load: &Load,
@@ -91,6 +94,7 @@ async fn through(
     let topic = unique(what);
     connector.ensure(&topic, Ensure { partitions: PARTITIONS, durable: None }).await?;
     let sink = connector.sink(sink_spec(&topic)).await?;
+    let count: usize = written.values().map(Vec::len).sum();
     for (partition, messages) in written {
         let mut lane = lane(&sink, partition).await?;
         for together in messages.chunks(TOGETHER) {
@@ -98,7 +102,14 @@ async fn through(
         }
         lane.close().await;
     }
-    let mut target = Target::open(namesrv, &topic).await?;
+    // A broker confirms what is in its log, and hands out what is in its queues: those follow.
+    until("all that was confirmed can be read", SOON, || async {
+        let stored = RocketMq::stored(rocketmq.address(), &topic, PARTITIONS).await?;
+        ensure!(stored == count as u64, "{stored} of {count}");
+        Ok(Some(()))
+    })
+    .await?;
+    let mut target = Target::open(&rocketmq.namesrv, &topic).await?;
     target.read_on(load).await?;
     Ok(target.seen)
 }
