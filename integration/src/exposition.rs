@@ -63,7 +63,7 @@ fn family<'a>(families: &'a mut Vec<Family>, name: &str) -> &'a mut Family {
 
 impl Series {
     /// `None` for a comment, and for what is no sample.
-    fn parse(line: &str) -> Option<Series> {
+    pub(crate) fn parse(line: &str) -> Option<Series> {
         let (series, value) = line.rsplit_once(' ')?;
         let (name, labels) = match series.split_once('{') {
             Some((name, labels)) => (name, labels.strip_suffix('}')?),

@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use axum::http::{Method, StatusCode};
 
 use super::auth::Caller;
-/// The `target` of the lines.
-pub use crate::logging::AUDIT as TARGET;
+use crate::logging::AUDIT;
 
 /// A request that may change something.
 pub struct Change<'a> {
@@ -20,13 +19,13 @@ impl Change<'_> {
     /// It was let through.
     pub fn asked(&self) {
         let Change { caller: Caller { name, by, .. }, method, path, .. } = self;
-        tracing::info!(target: TARGET, who = name, by, peer = self.peer(), %method, path, "a change is asked for");
+        tracing::info!(target: AUDIT, who = name, by, peer = self.peer(), %method, path, "a change is asked for");
     }
 
     /// It was answered.
     pub fn answered(&self, status: StatusCode) {
         let (Change { caller: Caller { name, by, .. }, method, path, .. }, status) = (self, status.as_u16());
-        tracing::info!(target: TARGET, who = name, by, peer = self.peer(), %method, path, status, "a change was answered");
+        tracing::info!(target: AUDIT, who = name, by, peer = self.peer(), %method, path, status, "a change was answered");
     }
 
     fn peer(&self) -> Option<tracing::field::DisplayValue<SocketAddr>> {

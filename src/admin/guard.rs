@@ -11,7 +11,6 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-
 use tokio::time::timeout;
 
 use super::{
@@ -91,7 +90,7 @@ impl Asked {
     fn admit(&self, admin: &Admin, headers: &HeaderMap) -> Result<Caller, Problem> {
         let peer = self.peer.map_or(IpAddr::from(Ipv6Addr::UNSPECIFIED), |peer| peer.ip());
         let most = admin.limits().requests;
-        if admin.requests.is_too_often(peer, most) {
+        if admin.requests.count(peer) > most {
             return Err(throttle::too_often(most));
         }
         admin.attempts.may_try(peer)?;
@@ -104,7 +103,7 @@ impl Asked {
                 tracing::debug!(%method, path, %peer, "a request without a credential was refused");
                 return;
             }
-            admin.attempts.refused(peer);
+            admin.attempts.count(peer);
             tracing::warn!(%method, path, %peer, why = problem.detail, "a request was refused");
         })
     }

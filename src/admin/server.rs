@@ -1,11 +1,6 @@
 //! Connections of the admin server: how many, and for how long. A slow client gives its place back, and health has places of
 //! its own.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
-
 use axum::{Extension, Router, extract::ConnectInfo};
 use hyper::server::conn::http1;
 use hyper_util::{
@@ -35,15 +30,6 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy)]
 pub struct Crowded;
 
-/// One place that is taken.
-struct Place(Arc<AtomicUsize>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 /// Serves until `stop` turns true. `limits` are asked for each connection.
 pub async fn serve(
     listener: TcpListener,
@@ -51,33 +37,27 @@ pub async fn serve(
     limits: impl Fn() -> AdminLimits,
     mut stop: watch::Receiver<bool>,
 ) {
-    let taken = Arc::new(AtomicUsize::new(0));
     let mut connections = JoinSet::new();
     let stopping = stop.clone();
     loop {
         let accepted = tokio::select! {
             // A sender that is gone says the same.
             _ = stop.wait_for(|stop| *stop) => break,
-            Some(_) = connections.join_next() => continue,
             accepted = listener.accept() => accepted,
         };
         let Ok((stream, peer)) = accepted else {
             sleep(ACCEPT_AGAIN).await;
             continue;
         };
-        let (limits, before) = (limits(), taken.fetch_add(1, Ordering::AcqRel));
-        let place = Place(taken.clone());
-        if before >= limits.connections + SPARE {
+        while connections.try_join_next().is_some() {}
+        let (limits, taken) = (limits(), connections.len());
+        if taken >= limits.connections + SPARE {
             continue;
         }
-        let crowded = before >= limits.connections;
+        let crowded = taken >= limits.connections;
         let router = router.clone().layer(Extension(ConnectInfo(peer)));
         let router = if crowded { router.layer(Extension(Crowded)) } else { router };
-        let connection = answer(stream, router, limits, crowded, stopping.clone());
-        connections.spawn(async move {
-            connection.await;
-            drop(place);
-        });
+        connections.spawn(answer(stream, router, limits, crowded, stopping.clone()));
     }
     let rest = async { while connections.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(STOP_GRACE, rest).await;

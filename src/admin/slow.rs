@@ -10,6 +10,7 @@ use super::{
     rig::{Server, TABLE, serve},
     server::SPARE,
 };
+
 const PATIENCE: Duration = Duration::from_secs(30);
 const STATUS: &str = "/api/v1/status";
 
@@ -27,6 +28,16 @@ async fn rest(stream: &mut TcpStream) -> String {
     // A reset is an end as well.
     let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it was never closed");
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Until the API answers again.
+async fn let_in(server: &Server) {
+    let asking = async {
+        while server.ask("GET", STATUS, "", "").await.0 != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, asking).await.expect("it was never let in again");
 }
 
 /// Sends a character now and then, until the server closes the connection; says how long that took.
@@ -113,12 +124,7 @@ async fn when_all_places_are_taken_health_is_told_all_the_same() {
     }
     assert_eq!(server.ask("GET", "/livez", "", "").await.0, 200);
     drop(taken);
-    let free = async {
-        while server.ask("GET", STATUS, "", "").await.0 != 200 {
-            tokio::task::yield_now().await;
-        }
-    };
-    assert!(timeout(PATIENCE, free).await.is_ok(), "the places are free again");
+    let_in(&server).await;
 }
 
 #[tokio::test]
@@ -132,12 +138,7 @@ async fn who_asks_too_often_is_told_to_wait_and_health_goes_on() {
     }
     let windows = begin.elapsed().as_secs() as u32 + 2;
     assert!(refused >= 10_u32.saturating_sub(3 * windows).max(1), "{refused} in {windows} windows");
-    let wait = async {
-        while server.ask("GET", STATUS, "", "").await.0 != 200 {
-            tokio::task::yield_now().await;
-        }
-    };
-    assert!(timeout(PATIENCE, wait).await.is_ok(), "a second later it is let in again");
+    let_in(&server).await;
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use tokio::time::{Duration, timeout};
 
 use super::{
     api::{MOST_TABLE, PLAN},
-    auth::WINDOW,
+    auth::{WINDOW, wait},
     problem::Problem,
 };
 use crate::config::AdminLimits;
@@ -19,9 +19,9 @@ pub const HEALTH_LIMIT: Duration = Duration::from_millis(2_500);
 
 /// A peer has asked for as much as it may within a second.
 pub fn too_often(requests: u32) -> Problem {
-    let detail =
-        format!("this peer asked {requests} times within {WINDOW:?}, which is `admin.limits.requests`: wait that long");
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).with(RETRY_AFTER, WINDOW.as_secs().max(1).to_string())
+    wait(format!(
+        "this peer asked {requests} times within {WINDOW:?}, which is `admin.limits.requests`: wait that long"
+    ))
 }
 
 /// All places are taken.

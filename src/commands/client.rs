@@ -1,7 +1,7 @@
 //! Asks a running instance over its admin address.
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{TcpStream, ToSocketAddrs},
     time::Duration,
 };
@@ -68,17 +68,23 @@ fn request(address: &str, method: &str, path: &str, body: &str) -> Result<(u16, 
 }
 
 fn exchange(address: &str, request: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut failed = std::io::Error::other("the host has no address");
+    let mut stream = connect(address, LIMIT)?;
+    // A server that has seen enough may answer before all is written.
+    let written = stream.write_all(request);
+    let mut answer = Vec::new();
+    stream.take(MOST_ANSWER).read_to_end(&mut answer)?;
+    if answer.is_empty() { written.map(|()| answer) } else { Ok(answer) }
+}
+
+/// The first of the host's addresses that takes a connection. `limit`: of each of them, and of each read and write.
+pub fn connect(address: &str, limit: Duration) -> std::io::Result<TcpStream> {
+    let mut failed = std::io::Error::new(ErrorKind::NotFound, "the host has no address");
     for address in address.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, LIMIT) {
-            Ok(mut stream) => {
-                stream.set_read_timeout(Some(LIMIT))?;
-                stream.set_write_timeout(Some(LIMIT))?;
-                // A server that has seen enough may answer before all is written.
-                let written = stream.write_all(request);
-                let mut answer = Vec::new();
-                stream.take(MOST_ANSWER).read_to_end(&mut answer)?;
-                return if answer.is_empty() { written.map(|()| answer) } else { Ok(answer) };
+        match TcpStream::connect_timeout(&address, limit) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(limit))?;
+                stream.set_write_timeout(Some(limit))?;
+                return Ok(stream);
             }
             Err(error) => failed = error,
         }

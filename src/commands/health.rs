@@ -1,14 +1,13 @@
 //! `trestle health`: whether a running Trestle is alive, for a container's health check in an image without a shell.
 
 use std::{
-    io::{ErrorKind, Read, Write},
-    net::{TcpStream, ToSocketAddrs},
+    io::{Read, Write},
     sync::mpsc,
     thread,
     time::Duration,
 };
 
-use super::Exit;
+use super::{Exit, client::connect};
 
 /// Finding the host, connecting and the whole answer together.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -47,18 +46,7 @@ fn alive(address: &str, limit: Duration) -> Result<(), String> {
 
 /// The first line of the answer.
 fn status(address: &str, limit: Duration) -> std::io::Result<String> {
-    let mut refused = std::io::Error::new(ErrorKind::NotFound, "the host has no address");
-    for address in address.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, limit) {
-            Ok(stream) => return ask(stream, limit),
-            Err(error) => refused = error,
-        }
-    }
-    Err(refused)
-}
-
-fn ask(mut stream: TcpStream, limit: Duration) -> std::io::Result<String> {
-    stream.set_read_timeout(Some(limit))?;
+    let mut stream = connect(address, limit)?;
     stream.write_all(b"GET /livez HTTP/1.0\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.take(LONGEST_LINE).read_to_end(&mut answer)?;

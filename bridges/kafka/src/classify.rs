@@ -149,7 +149,7 @@ fn meaning(code: Code) -> Option<Meaning> {
 }
 
 /// What an error of any request says of the cluster or topic; whatever speaks of a record only is [`Why::Down`] of the rest.
-fn why(code: Code) -> Why {
+pub(crate) fn why(code: Code) -> Why {
     if let Some(Meaning::Unavailable(why)) = meaning(code) { why } else { Why::Down }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rdkafka::{ClientConfig, admin::AdminClient, client::DefaultClientContext};
+use rdkafka::{ClientConfig, admin::AdminClient, client::DefaultClientContext, types::RDKafkaErrorCode as Code};
 use trestle_core::{Fault, FaultKind, Scope, Why};
 
 use crate::{
@@ -12,11 +12,6 @@ use crate::{
 };
 
 pub(crate) type Admin = AdminClient<DefaultClientContext>;
-
-/// rdkafka_sasl.c, rdkafka_ssl.c: what a broker is told to have said, or what the client has against it.
-const NOT_LET_IN: [&str; 3] = ["SASL authentication error", "SASL handshake failed", "SSL handshake failed"];
-/// The level of syslog.
-const ERROR: i32 = 3;
 
 /// Making a client may block.
 pub(crate) async fn open(config: ClientConfig, doing: &str) -> Result<Arc<Admin>, Fault> {
@@ -34,33 +29,28 @@ pub(crate) fn explain(admin: &Admin, fault: Fault) -> Fault {
 }
 
 /// The last trouble that the client had with a connection, or that it was not let in.
-fn said(queue: &Queue) -> Option<String> {
-    let mut said: Option<String> = None;
+fn said(queue: &Queue) -> Option<(Code, String)> {
+    let mut said = None;
     while let Some(event) = queue.poll(Duration::ZERO) {
-        let line = match event.kind() {
-            Kind::Log => event.log().filter(|(level, ..)| *level <= ERROR).map(|(.., line)| line),
-            Kind::Error => Some(event.text()),
-            _ => None,
-        };
+        let code = event.error().filter(|_| event.kind() == Kind::Error);
         // That all are down is what comes of it, and comes last.
-        if let Some(line) = line
-            && !line.ends_with("brokers are down")
-            && !said.as_deref().is_some_and(is_not_let_in)
+        if let Some(code) = code.filter(|code| *code != Code::AllBrokersDown)
+            && !said.as_ref().is_some_and(|(code, _)| is_not_let_in(*code))
         {
-            said = Some(line);
+            said = Some((code, event.text()));
         }
     }
     said
 }
 
-fn is_not_let_in(line: &str) -> bool {
-    NOT_LET_IN.iter().any(|said| line.contains(said))
+fn is_not_let_in(code: Code) -> bool {
+    classify::why(code) == Why::Authentication
 }
 
-fn with(said: Option<String>, mut fault: Fault) -> Fault {
-    let Some(said) = said else { return fault };
+fn with(said: Option<(Code, String)>, mut fault: Fault) -> Fault {
+    let Some((code, said)) = said else { return fault };
     fault.detail = format!("{}: {said}", fault.detail);
-    if is_not_let_in(&said) {
+    if is_not_let_in(code) {
         fault.kind = FaultKind::Unavailable(Why::Authentication);
         fault.detail.push_str(CREDENTIALS);
     }
@@ -73,14 +63,17 @@ mod tests {
 
     #[test]
     fn who_is_not_let_in_is_not_told_that_nobody_is_there() {
-        let explained = |line: &str| with(Some(line.to_owned()), Fault::down("describing t on main"));
-        let fault = explained("sasl_plaintext://h:1/bootstrap: SASL authentication error: invalid credentials");
+        let explained = |code, line: &str| with(Some((code, line.to_owned())), Fault::down("describing t on main"));
+        let fault = explained(Code::Authentication, "h:1/bootstrap: SASL authentication error: invalid credentials");
         assert_eq!(fault.kind, FaultKind::Unavailable(Why::Authentication));
         assert!(
             fault.detail.contains("invalid credentials") && fault.detail.contains("Check the credentials"),
             "{fault}"
         );
-        assert_eq!(explained("Connection refused").kind, FaultKind::Unavailable(Why::Down));
+        assert_eq!(
+            explained(Code::BrokerTransportFailure, "Connection refused").kind,
+            FaultKind::Unavailable(Why::Down)
+        );
     }
 
     #[tokio::test]

@@ -1,30 +1,20 @@
+use crate::exposition::Series;
+
 /// The metrics page, read.
 #[derive(Clone, Debug, Default)]
-pub struct Metrics(Vec<Line>);
-
-#[derive(Clone, Debug)]
-struct Line {
-    name: String,
-    /// As they stand between the braces.
-    labels: String,
-    value: f64,
-}
+pub struct Metrics(Vec<Series>);
 
 impl Metrics {
     pub fn parse(page: &str) -> Metrics {
-        let lines = page.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
-            let (series, value) = line.rsplit_once(' ')?;
-            let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-            Some(Line { name: name.into(), labels: labels.into(), value: value.parse().ok()? })
-        });
-        Metrics(lines.collect())
+        Metrics(page.lines().filter_map(Series::parse).collect())
     }
 
     /// The sum of a metric's series that have all these labels; 0 when there is none.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let has =
-            |line: &&Line| labels.iter().all(|(label, value)| line.labels.contains(&format!("{label}=\"{value}\"")));
-        self.0.iter().filter(|line| line.name == name).filter(has).map(|line| line.value).sum()
+        let has = |series: &&Series| {
+            labels.iter().all(|(label, value)| series.labels.get(*label).is_some_and(|has| has == value))
+        };
+        self.0.iter().filter(|series| series.name == name).filter(has).map(|series| series.value).sum()
     }
 
     /// [`sum`](Self::sum) for one hop of the only route.

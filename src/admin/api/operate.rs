@@ -16,7 +16,8 @@ use tokio::{
 
 use super::{body, json, sight::Named};
 use crate::{
-    admin::{Admin, audit::TARGET, auth::Caller, problem::Problem},
+    admin::{Admin, auth::Caller, problem::Problem},
+    logging::AUDIT,
     supervisor::{Order, Refused},
 };
 
@@ -75,7 +76,7 @@ pub async fn set_log_level(
 ) -> Result<Response, Problem> {
     let Wanted { filter } = body::read(&headers, body)?;
     let was = admin.filter.set(&filter).map_err(|problem| Problem::wrong(format!("`filter`: {problem}")))?;
-    tracing::info!(target: TARGET, who = who.name, by = who.by, filter, was, "another filter holds for the log");
+    tracing::info!(target: AUDIT, who = who.name, by = who.by, filter, was, "another filter holds for the log");
     Ok(json(&json!({ "filter": filter, "was": was })))
 }
 

@@ -52,9 +52,10 @@ async fn what_is_served_is_in_the_document_and_the_reverse() {
             let path = path.replace("{route}", "none").replace("{id}", "7");
             let (status, _, body) = server.ask(&method.to_uppercase(), &path, "", "").await;
             assert_ne!(status, 405, "{method} {path}");
-            // Nobody carries orders out here.
-            let known = status == 200 || body.contains("no route `none`") || body.contains("stopping");
-            assert!(known || status == 415, "{method} {path}: {status} {body}");
+            // Asked without the body that it needs.
+            let wants_a_body = status == 415 && [super::PLAN, "/api/v1/log-level"].contains(&path.as_str());
+            let known = status == 200 || body.contains("no route `none`") || wants_a_body;
+            assert!(known, "{method} {path}: {status} {body}");
         }
     }
 }

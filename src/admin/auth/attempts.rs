@@ -1,4 +1,4 @@
-//! How often somebody may ask in vain.
+//! How often somebody may ask, and how often in vain.
 
 use std::{
     collections::HashMap,
@@ -17,51 +17,45 @@ pub const WINDOW: Duration = Duration::from_secs(1);
 /// Peers that are told apart in a window. Further ones share one count.
 const MOST_PEERS: usize = 1_024;
 
-/// Counts what was refused, by peer.
+/// Counts by peer.
 #[derive(Default)]
 pub struct Attempts(Mutex<Option<Window>>);
 
 struct Window {
     since: Instant,
-    refused: HashMap<IpAddr, u32>,
+    counted: HashMap<IpAddr, u32>,
 }
 
 impl Attempts {
     /// Whether a request of this peer is looked at.
     pub fn may_try(&self, peer: IpAddr) -> Result<(), Problem> {
-        if self.with(|window| window.refused.get(&window.key(peer)).is_none_or(|refused| *refused < MOST_REFUSED)) {
+        if self.with(|window| window.counted.get(&window.key(peer)).is_none_or(|refused| *refused < MOST_REFUSED)) {
             return Ok(());
         }
-        let detail = format!("{MOST_REFUSED} requests of this peer were refused within {WINDOW:?}: wait that long");
-        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail);
-        Err(problem.with(RETRY_AFTER, WINDOW.as_secs().max(1).to_string()))
+        Err(wait(format!("{MOST_REFUSED} requests of this peer were refused within {WINDOW:?}: wait that long")))
     }
 
-    /// Counts a request of this peer, and says whether it is one too many of `most` in a window.
-    pub fn is_too_often(&self, peer: IpAddr, most: u32) -> bool {
+    /// Counts a request of this peer that was refused, or whatever else is counted; gives how many that makes in this window.
+    pub fn count(&self, peer: IpAddr) -> u32 {
         self.with(|window| {
             let key = window.key(peer);
-            let refused = window.refused.entry(key).or_default();
-            *refused = refused.saturating_add(1);
-            *refused > most
+            let counted = window.counted.entry(key).or_default();
+            *counted = counted.saturating_add(1);
+            *counted
         })
-    }
-
-    /// A request of this peer was refused.
-    pub fn refused(&self, peer: IpAddr) {
-        self.with(|window| {
-            let key = window.key(peer);
-            let refused = window.refused.entry(key).or_default();
-            *refused = refused.saturating_add(1);
-        });
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Window) -> T) -> T {
         let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let current = window.take().filter(|window| now < window.since + WINDOW);
-        act(window.insert(current.unwrap_or_else(|| Window { since: now, refused: HashMap::new() })))
+        act(window.insert(current.unwrap_or_else(|| Window { since: now, counted: HashMap::new() })))
     }
+}
+
+/// The answer to whoever did something too often.
+pub fn wait(detail: String) -> Problem {
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).with(RETRY_AFTER, WINDOW.as_secs().max(1).to_string())
 }
 
 impl Window {
@@ -71,7 +65,7 @@ impl Window {
             IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
             address => address,
         };
-        let known = self.refused.contains_key(&key) || self.refused.len() < MOST_PEERS;
+        let known = self.counted.contains_key(&key) || self.counted.len() < MOST_PEERS;
         if known { key } else { Ipv6Addr::UNSPECIFIED.into() }
     }
 }
@@ -86,7 +80,7 @@ mod tests {
         let (peer, other): (IpAddr, IpAddr) = ("10.0.0.7".parse().unwrap(), "10.0.0.8".parse().unwrap());
         for _ in 0..MOST_REFUSED {
             assert_eq!(attempts.may_try(peer), Ok(()));
-            attempts.refused(peer);
+            attempts.count(peer);
         }
         let problem = attempts.may_try(peer).unwrap_err();
         assert_eq!(problem.status, StatusCode::TOO_MANY_REQUESTS);
@@ -101,14 +95,14 @@ mod tests {
     async fn many_addresses_help_nobody() {
         let attempts = Attempts::default();
         for low in 0..MOST_REFUSED {
-            attempts.refused(format!("2001:db8::{low:x}").parse().unwrap());
+            attempts.count(format!("2001:db8::{low:x}").parse().unwrap());
         }
         assert!(attempts.may_try("2001:db8::ffff".parse().unwrap()).is_err(), "one network is one peer");
         for peer in 0..MOST_PEERS as u32 + MOST_REFUSED {
-            attempts.refused(std::net::Ipv4Addr::from_bits(0x0a00_0000 + peer).into());
+            attempts.count(std::net::Ipv4Addr::from_bits(0x0a00_0000 + peer).into());
         }
         assert!(attempts.may_try("10.9.9.9".parse().unwrap()).is_err(), "too many peers to tell apart");
-        let held = attempts.with(|window| window.refused.len());
+        let held = attempts.with(|window| window.counted.len());
         assert!(held <= MOST_PEERS + 1, "{held}");
     }
 }

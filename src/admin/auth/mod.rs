@@ -13,7 +13,7 @@ use subtle::ConstantTimeEq;
 
 #[cfg(test)]
 pub use self::attempts::MOST_REFUSED;
-pub use self::attempts::{Attempts, WINDOW};
+pub use self::attempts::{Attempts, WINDOW, wait};
 use super::problem::Problem;
 use crate::config::{Required, Scope, Scopes, digest_of};
 
